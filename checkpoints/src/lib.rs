@@ -1,0 +1,28 @@
+//! The style model as a file.
+//!
+//! Duty of this room: what a style model is ([`Architecture`], [`StyleModel`], [`Metadata`]), how it is
+//! written and read (safetensors), how foreign models come in ([`import`], behind a feature), and the
+//! styles that ship with the project ([`shipped`]).
+//!
+//! What it must not do: run a network, decode a picture, or depend on Burn.
+
+mod architecture;
+mod atomic;
+mod error;
+mod file;
+#[cfg(feature = "import")]
+pub mod import;
+mod metadata;
+pub mod random;
+pub mod shipped;
+mod style_model;
+
+pub use architecture::{
+    Activation, Architecture, Block, ConvKind, ConvSpec, InputRange, Layer, Layers, MAX_CHANNELS, MAX_KERNEL,
+    MAX_LAYERS, NormSpec, Output, Padding, Role, TensorSpec, Upsampling,
+};
+pub use atomic::write_atomically;
+pub use error::CheckpointError;
+pub use file::{MAX_FILE_BYTES, read_metadata};
+pub use metadata::{Credit, FORMAT_VERSION, Metadata, Training};
+pub use style_model::{Dtype, StyleModel, Tensor};

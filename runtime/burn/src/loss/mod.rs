@@ -1,0 +1,1 @@
+//! The losses: Gram matrices, content, style, total variation, and the perceptual loss made of them.

@@ -1,0 +1,296 @@
+//! A loss network on a device: its convolutions as constants, and the features of a picture by layer name.
+
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{FloatDType, Tensor, TensorData};
+
+use super::kind::LossNetworkKind;
+use super::plan::{self, ConvSpec, Step};
+use super::weights::LossWeights;
+use crate::error::BurnError;
+
+/// How a loss network halves its pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooling {
+    /// The largest value, as the network was trained.
+    #[default]
+    Max,
+    /// The mean: "gives slightly more appealing results" (Gatys et al. 2016, section 2).
+    Average,
+}
+
+/// One convolution on a device.
+#[derive(Debug, Clone)]
+pub(super) struct Conv<B: Backend> {
+    /// OIHW.
+    pub(super) weight: Tensor<B, 4>,
+    pub(super) bias: Tensor<B, 1>,
+    /// The kernel of the gradient, when that is a convolution itself (stride 1): input and output channels
+    /// swapped, turned by 180°.
+    pub(super) turned: Option<Tensor<B, 4>>,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+impl<B: Backend> Conv<B> {
+    pub(super) fn options(&self) -> ConvOptions<2> {
+        ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        relu(conv2d(x, self.weight.clone(), Some(self.bias.clone()), self.options()))
+    }
+}
+
+/// One step on a device, as [`Step`].
+#[derive(Debug, Clone)]
+pub(super) enum Stage<B: Backend> {
+    Conv(Conv<B>),
+    Pool { kernel: usize, ceil: bool },
+    Fire { squeeze: Conv<B>, expand1x1: Conv<B>, expand3x3: Conv<B> },
+}
+
+/// Layers of one network, found by [`LossNetwork::layers`], in the order in which they were named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSet {
+    names: Vec<String>,
+    /// For each name its step.
+    pub(super) steps: Vec<usize>,
+    /// Smallest height and width of a picture.
+    smallest: usize,
+}
+
+impl LayerSet {
+    /// The names, in the order asked for.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The smallest height and width of a picture that reaches the deepest of these layers.
+    pub fn smallest_size(&self) -> usize {
+        self.smallest
+    }
+
+    /// How many steps have to be computed.
+    pub(super) fn depth(&self) -> usize {
+        self.steps.iter().map(|step| step + 1).max().unwrap_or(0)
+    }
+}
+
+/// The convolutional part of an ImageNet classifier with fixed weights.
+///
+/// The weights are constants: nothing tracks gradients for them. Pictures go in as RGB 0..255; the input
+/// convention of the weights is applied inside.
+#[derive(Debug, Clone)]
+pub struct LossNetwork<B: Backend> {
+    kind: LossNetworkKind,
+    origin: String,
+    pooling: Pooling,
+    dtype: FloatDType,
+    /// Subtracted from RGB 0..255, `[1, 3, 1, 1]`. The rest of the input convention (channel order, scale)
+    /// is folded into the first convolution.
+    mean: Tensor<B, 4>,
+    plan: Vec<Step>,
+    pub(super) stages: Vec<Stage<B>>,
+}
+
+impl<B: Backend> LossNetwork<B> {
+    /// Puts `weights` on `device`, computing in f32, with max pooling.
+    ///
+    /// # Errors
+    /// None with weights made by [`LossWeights`]' own functions; [`BurnError::LossWeights`] for tensors put
+    /// together by hand that miss one.
+    pub fn new(weights: &LossWeights, device: &B::Device) -> Result<Self, BurnError> {
+        Self::with_dtype(weights, FloatDType::F32, device)
+    }
+
+    /// The same, computing in `dtype`. With bf16, the picture minus the mean is rounded to bf16 on its way in,
+    /// and features come out in bf16; the losses are f32 all the same.
+    ///
+    /// # Errors
+    /// As [`LossNetwork::new`].
+    pub fn with_dtype(weights: &LossWeights, dtype: FloatDType, device: &B::Device) -> Result<Self, BurnError> {
+        let (mean, factor, source) = weights.convention.affine();
+        let mut plan = plan::steps(weights.kind);
+        plan.truncate(weights.depth());
+        let mut first = true;
+        let mut conv = |spec: &ConvSpec| -> Result<Conv<B>, BurnError> {
+            let mut kernel = weights.values(&spec.weight(), &spec.shape())?.to_vec();
+            if std::mem::take(&mut first) {
+                fold_input(&mut kernel, spec, factor, source);
+            }
+            let bias = weights.values(&spec.bias(), &[spec.output])?.to_vec();
+            // A convolution of a picture that carries no gradient needs none: the first one does too, since
+            // the picture itself is what is learned or painted.
+            let turned = (spec.stride == 1).then(|| {
+                let shape = [spec.input, spec.output, spec.kernel, spec.kernel];
+                Tensor::from_data(TensorData::new(turn(&kernel, spec), shape), device).cast(dtype)
+            });
+            Ok(Conv {
+                weight: Tensor::from_data(TensorData::new(kernel, spec.shape()), device).cast(dtype),
+                bias: Tensor::from_data(TensorData::new(bias, [spec.output]), device).cast(dtype),
+                turned,
+                stride: spec.stride,
+                padding: spec.padding,
+            })
+        };
+        let stages = plan
+            .iter()
+            .map(|step| {
+                Ok(match step {
+                    Step::Conv { conv: spec, .. } => Stage::Conv(conv(spec)?),
+                    Step::Pool { kernel, ceil } => Stage::Pool { kernel: *kernel, ceil: *ceil },
+                    Step::Fire { squeeze, expand1x1, expand3x3, .. } => Stage::Fire {
+                        squeeze: conv(squeeze)?,
+                        expand1x1: conv(expand1x1)?,
+                        expand3x3: conv(expand3x3)?,
+                    },
+                })
+            })
+            .collect::<Result<_, BurnError>>()?;
+        Ok(LossNetwork {
+            kind: weights.kind,
+            origin: weights.origin.clone(),
+            pooling: Pooling::default(),
+            dtype,
+            mean: Tensor::from_data(TensorData::new(mean.to_vec(), [1, 3, 1, 1]), device),
+            plan,
+            stages,
+        })
+    }
+
+    /// The same network with another pooling.
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = pooling;
+        self
+    }
+
+    /// Which network it is.
+    pub fn kind(&self) -> LossNetworkKind {
+        self.kind
+    }
+
+    /// The pooling in use.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Looks layers up by name.
+    ///
+    /// # Errors
+    /// [`BurnError::UnknownLayer`] with the known names; [`BurnError::LayerNotInWeights`] when the file of the
+    /// weights ends before the layer.
+    pub fn layers<S: AsRef<str>>(&self, names: &[S]) -> Result<LayerSet, BurnError> {
+        let steps = names.iter().map(|name| self.step_of(name.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let depth = steps.iter().map(|step| step + 1).max().unwrap_or(0);
+        Ok(LayerSet {
+            names: names.iter().map(|name| name.as_ref().to_string()).collect(),
+            steps,
+            smallest: plan::smallest_size(self.plan[..depth].iter()),
+        })
+    }
+
+    fn step_of(&self, name: &str) -> Result<usize, BurnError> {
+        if let Some(at) = self.plan.iter().position(|step| step.layer() == Some(name)) {
+            return Ok(at);
+        }
+        let known = self.kind.layers();
+        if !known.iter().any(|layer| layer == name) {
+            return Err(BurnError::UnknownLayer {
+                layer: name.escape_debug().to_string(),
+                network: self.kind.name(),
+                known: known.join(", "),
+            });
+        }
+        Err(BurnError::LayerNotInWeights {
+            layer: name.to_string(),
+            origin: self.origin.clone(),
+            deepest: self.plan.iter().rev().find_map(Step::layer).unwrap_or_default().to_string(),
+        })
+    }
+
+    /// The features of pictures at `layers`, in the order in which the layers were named; nothing deeper than
+    /// the deepest of them is computed.
+    ///
+    /// On an autodiff backend the result is part of the graph; [`LossNetwork::value_and_gradient`] is faster.
+    ///
+    /// # Shapes
+    /// - rgb255: `[batch, 3, height, width]`
+    /// - each result: `[batch, channels, height', width']`
+    ///
+    /// # Units
+    /// RGB 0..255 in; out, what the network computes in its own input convention.
+    ///
+    /// # Errors
+    /// [`BurnError::PictureTooSmall`], [`BurnError::Channels`].
+    pub fn features(&self, rgb255: Tensor<B, 4>, layers: &LayerSet) -> Result<Vec<Tensor<B, 4>>, BurnError> {
+        let mut found: Vec<Option<Tensor<B, 4>>> = vec![None; layers.steps.len()];
+        let mut x = self.input(rgb255, layers)?;
+        for (step, stage) in self.stages.iter().enumerate().take(layers.depth()) {
+            x = match stage {
+                Stage::Conv(conv) => conv.forward(x),
+                Stage::Pool { kernel, ceil } => match self.pooling {
+                    Pooling::Max => max_pool2d(x, [*kernel; 2], [2, 2], [0, 0], [1, 1], *ceil),
+                    Pooling::Average => avg_pool2d(x, [*kernel; 2], [2, 2], [0, 0], false, *ceil),
+                },
+                Stage::Fire { squeeze, expand1x1, expand3x3 } => {
+                    let x = squeeze.forward(x);
+                    Tensor::cat(vec![expand1x1.forward(x.clone()), expand3x3.forward(x)], 1)
+                }
+            };
+            for (slot, wanted) in found.iter_mut().zip(&layers.steps) {
+                if *wanted == step {
+                    *slot = Some(x.clone());
+                }
+            }
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The input stage: RGB 0..255 to what the first convolution (with its folded kernel) expects.
+    pub(super) fn input(&self, rgb255: Tensor<B, 4>, layers: &LayerSet) -> Result<Tensor<B, 4>, BurnError> {
+        let [_, channels, height, width] = rgb255.dims();
+        if channels != 3 {
+            return Err(BurnError::Channels { found: channels });
+        }
+        if height.min(width) < layers.smallest {
+            return Err(BurnError::PictureTooSmall {
+                width,
+                height,
+                smallest: layers.smallest,
+                network: self.kind.name(),
+                layer: self.plan[..layers.depth()].iter().rev().find_map(Step::layer).unwrap_or_default().to_string(),
+            });
+        }
+        Ok((rgb255.cast(FloatDType::F32) - self.mean.clone()).cast(self.dtype))
+    }
+}
+
+/// Lets the first kernel take `rgb255 − mean`: its input channels are put into RGB order and scaled.
+fn fold_input(kernel: &mut [f32], spec: &ConvSpec, factor: [f32; 3], source: [usize; 3]) {
+    let plane = spec.kernel * spec.kernel;
+    for filter in kernel.chunks_exact_mut(3 * plane) {
+        let original = filter.to_vec();
+        for (network_channel, rgb_channel) in source.into_iter().enumerate() {
+            let from = &original[network_channel * plane..][..plane];
+            for (to, value) in filter[rgb_channel * plane..][..plane].iter_mut().zip(from) {
+                *to = value * factor[rgb_channel];
+            }
+        }
+    }
+}
+
+/// `turned[i][o][y][x] = kernel[o][i][k−1−y][k−1−x]`.
+fn turn(kernel: &[f32], spec: &ConvSpec) -> Vec<f32> {
+    let plane = spec.kernel * spec.kernel;
+    let mut turned = Vec::with_capacity(kernel.len());
+    for input in 0..spec.input {
+        for output in 0..spec.output {
+            let at = (output * spec.input + input) * plane;
+            turned.extend(kernel[at..at + plane].iter().rev());
+        }
+    }
+    turned
+}

@@ -1,0 +1,183 @@
+//! Convolutions with their padding: ordinary, after nearest doubling, and transposed.
+
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::module::{conv_transpose2d, conv2d};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
+use burn::tensor::{Tensor, TensorData};
+use impasto_checkpoints::{CheckpointError, ConvKind, ConvSpec, Padding, StyleModel};
+
+/// A convolution and what it sees beyond the border.
+///
+/// # Shapes
+/// - input: `[batch, in, height, width]`
+/// - output: `[batch, out, ⌈height / stride⌉, ⌈width / stride⌉]`, for a transposed convolution twice the input's
+#[derive(Module, Debug)]
+pub struct ConvLayer<B: Backend> {
+    /// `[out, in, kernel, kernel]`; `[in, out, kernel, kernel]` when transposed.
+    pub weight: Param<Tensor<B, 4>>,
+    /// `[out]`.
+    pub bias: Param<Tensor<B, 1>>,
+    #[module(skip)]
+    kind: ConvKind,
+    #[module(skip)]
+    padding: Padding,
+}
+
+impl<B: Backend> ConvLayer<B> {
+    /// The layer with the model's weights.
+    pub(super) fn from_model(
+        model: &StyleModel,
+        spec: &ConvSpec,
+        device: &B::Device,
+    ) -> Result<Self, CheckpointError> {
+        let weight = model.values(&format!("{}.weight", spec.name))?.to_vec();
+        let bias = model.values(&format!("{}.bias", spec.name))?.to_vec();
+        Ok(ConvLayer {
+            weight: Param::from_data(TensorData::new(weight, spec.weight_shape()), device),
+            bias: Param::from_data(TensorData::new(bias, [spec.output]), device),
+            kind: spec.kind,
+            padding: model.architecture().padding,
+        })
+    }
+
+    /// Convolves. The arithmetic is in the input's float type; weights of another type are converted.
+    pub fn forward(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let (weight, bias) = if weight.dtype() == input.dtype() {
+            (weight, bias)
+        } else {
+            (weight.cast(input.dtype()), bias.cast(input.dtype()))
+        };
+        match self.kind {
+            ConvKind::Strided(stride) => self.strided(input, weight, bias, stride),
+            ConvKind::NearestDoubled => self.nearest_doubled(input, weight, bias),
+            ConvKind::Transposed => self.transposed(input, weight, bias),
+        }
+    }
+
+    fn strided(
+        &self,
+        input: Tensor<B, 4>,
+        weight: Tensor<B, 4>,
+        bias: Tensor<B, 1>,
+        stride: usize,
+    ) -> Tensor<B, 4> {
+        let kernel = weight.dims()[2];
+        #[cfg(feature = "flex")]
+        let (input, weight, bias) = {
+            use crate::backend::cpu::{Axis, Geometry, convolution};
+            let geometry = |input: &Tensor<B, 4>| {
+                let [_, _, height, width] = input.dims();
+                let axis = |size| match self.padding {
+                    Padding::Reflect => Axis::reflected(size, 1, kernel / 2),
+                    Padding::ZeroSame => {
+                        let (before, after) = same(size, kernel, stride);
+                        Axis::zeros(size, before, after)
+                    }
+                };
+                Geometry { rows: axis(height), columns: axis(width), kernel, stride }
+            };
+            match convolution(input, weight, bias, geometry) {
+                Ok(output) => return output,
+                Err(tensors) => tensors,
+            }
+        };
+        let padded = match self.padding {
+            Padding::Reflect => pad_reflect(input, kernel / 2),
+            Padding::ZeroSame => {
+                let [_, _, height, width] = input.dims();
+                pad_zeros(input, same(height, kernel, stride), same(width, kernel, stride))
+            }
+        };
+        conv2d(padded, weight, Some(bias), ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
+    }
+
+    /// Nearest ×2, then the convolution. Reflection after the doubling repeats what is at the edge before it.
+    fn nearest_doubled(&self, input: Tensor<B, 4>, weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Tensor<B, 4> {
+        let pad = weight.dims()[2] / 2;
+        #[cfg(feature = "flex")]
+        let (input, weight, bias) = {
+            use crate::backend::cpu::{Axis, Geometry, convolution};
+            let kernel = weight.dims()[2];
+            let geometry = |input: &Tensor<B, 4>| {
+                let [_, _, height, width] = input.dims();
+                let axis = |size| match self.padding {
+                    Padding::Reflect => Axis::reflected(size, 2, pad),
+                    Padding::ZeroSame => Axis::doubled_zeros(size, pad),
+                };
+                Geometry { rows: axis(height), columns: axis(width), kernel, stride: 1 }
+            };
+            match convolution(input, weight, bias, geometry) {
+                Ok(output) => return output,
+                Err(tensors) => tensors,
+            }
+        };
+        let doubled = double(input);
+        let padded = match self.padding {
+            Padding::Reflect => pad_reflect(doubled, pad),
+            Padding::ZeroSame => pad_zeros(doubled, (pad, pad), (pad, pad)),
+        };
+        conv2d(padded, weight, Some(bias), ConvOptions::new([1; 2], [0; 2], [1; 2], 1))
+    }
+
+    /// Transposed with stride 2; of the 2n+1 rows and columns the last goes under zero padding (TensorFlow),
+    /// the first under reflection (PyTorch's `padding=1, output_padding=1`).
+    fn transposed(&self, input: Tensor<B, 4>, weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Tensor<B, 4> {
+        let [_, _, height, width] = input.dims();
+        let crop = match self.padding {
+            Padding::Reflect => 1,
+            Padding::ZeroSame => 0,
+        };
+        #[cfg(feature = "flex")]
+        let (input, weight, bias) = {
+            use crate::backend::cpu::{Axis, Geometry, convolution};
+            let kernel = weight.dims()[2];
+            // As an ordinary convolution over the spread-out input, the kernel turned by half a turn.
+            let turned = weight.clone().swap_dims(0, 1).flip([2, 3]);
+            let geometry = |_: &Tensor<B, 4>| {
+                let axis = |size| Axis::dilated(size, 2, kernel as isize - 1 - crop as isize, 2 * size + kernel - 1);
+                Geometry { rows: axis(height), columns: axis(width), kernel, stride: 1 }
+            };
+            match convolution(input, turned, bias, geometry) {
+                Ok(output) => return output,
+                Err((input, _, bias)) => (input, weight, bias),
+            }
+        };
+        let options = ConvTransposeOptions::new([2; 2], [0; 2], [0; 2], [1; 2], 1);
+        let whole = conv_transpose2d(input, weight, Some(bias), options);
+        whole.narrow(2, crop, 2 * height).narrow(3, crop, 2 * width)
+    }
+}
+
+/// TensorFlow's `SAME`: zeros before and after, so that `⌈size / stride⌉` values come out.
+fn same(size: usize, kernel: usize, stride: usize) -> (usize, usize) {
+    let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
+    (total / 2, total - total / 2)
+}
+
+fn pad_reflect<B: Backend>(input: Tensor<B, 4>, pad: usize) -> Tensor<B, 4> {
+    if pad == 0 {
+        return input;
+    }
+    let mirrored = |input: Tensor<B, 4>, axis: usize| {
+        let size = input.dims()[axis];
+        let before = input.clone().narrow(axis, 1, pad).flip([axis as isize]);
+        let after = input.clone().narrow(axis, size - 1 - pad, pad).flip([axis as isize]);
+        Tensor::cat(vec![before, input, after], axis)
+    };
+    mirrored(mirrored(input, 2), 3)
+}
+
+fn pad_zeros<B: Backend>(input: Tensor<B, 4>, rows: (usize, usize), columns: (usize, usize)) -> Tensor<B, 4> {
+    if rows == (0, 0) && columns == (0, 0) { input } else { input.pad([rows, columns], PadMode::Constant(0.0)) }
+}
+
+/// Nearest neighbour ×2.
+fn double<B: Backend>(input: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = input.dims();
+    input
+        .reshape([batch, channels, height, 1, width, 1])
+        .expand([batch, channels, height, 2, width, 2])
+        .reshape([batch, channels, 2 * height, 2 * width])
+}

@@ -1,0 +1,180 @@
+//! The command line as clap sees it. What the arguments mean is decided once, in each command's job.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use impasto::{Device, Precision};
+
+/// Paints pictures in a learned style, in a single pass.
+#[derive(Parser)]
+#[command(name = "impasto", version, about, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Say nothing but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more: a line for each picture
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Paint pictures: files, folders, or - for standard input
+    Stylize(StylizeArgs),
+    /// List, show and import styles
+    Styles(StylesArgs),
+}
+
+#[derive(Args)]
+pub struct StylizeArgs {
+    /// Pictures or folders to paint; - is standard input
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Where to: a file, a folder, or - for standard output
+    #[arg(long, short, value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub style: StyleChoice,
+    /// Resize so that the longer side has N pixels
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub size: Option<u32>,
+    /// Let the network see the picture at this scale: above 1 for finer strokes, below 1 for broader ones
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = stroke_scale)]
+    pub stroke_scale: f32,
+    /// How much of the painting: 0 is the photo, 1 the painting
+    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
+    pub strength: f32,
+    /// Keep the photo's colours: only the luminance is painted
+    #[arg(long)]
+    pub keep_colors: bool,
+    /// Write photo and painting side by side
+    #[arg(long)]
+    pub side_by_side: bool,
+    /// Quality of JPEG files
+    #[arg(long, value_name = "1..100", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: u8,
+    /// Format of the result [default: by OUT's extension; in a folder the input's own, else png]
+    #[arg(long, value_enum)]
+    pub format: Option<FormatName>,
+    /// Refuse pictures that declare more pixels than this
+    #[arg(long, value_name = "N", default_value_t = 150_000_000)]
+    pub max_pixels: u64,
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Paint again whenever the model file changes, until interrupted
+    #[arg(long, requires = "model")]
+    pub watch: bool,
+    /// Report in JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct StyleChoice {
+    /// A shipped style, by name (see `impasto styles list`)
+    #[arg(long, value_name = "NAME")]
+    pub style: Option<String>,
+    /// A style model file
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct EngineArgs {
+    /// cpu, cuda[:N] or wgpu[:N]
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: Device,
+    /// f32, bf16 or auto
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub precision: Precision,
+    /// Threads to paint with [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FormatName {
+    Png,
+    Jpeg,
+    Webp,
+    Tiff,
+}
+
+#[derive(Args)]
+pub struct StylesArgs {
+    #[command(subcommand)]
+    pub command: StylesCommand,
+}
+
+#[derive(Subcommand)]
+pub enum StylesCommand {
+    /// Names of the styles that ship with impasto
+    List {
+        /// In JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Architecture, parameters, cost and provenance of a style
+    Show {
+        /// A shipped style's name or a model file
+        #[arg(value_name = "NAME|FILE")]
+        style: String,
+        /// In JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Turn a PyTorch or TF-style transform network into a style model
+    Import(ImportArgs),
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// A PyTorch state dict (.pth, .pt, .model) or a foreign .safetensors
+    pub file: PathBuf,
+    /// The style model to write
+    #[arg(long, short, value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Name of the style [default: the file's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Licence of the weights
+    #[arg(long)]
+    pub license: Option<String>,
+    /// Number type of the file
+    #[arg(long, value_enum, default_value_t = DtypeName::F32)]
+    pub dtype: DtypeName,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Report in JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DtypeName {
+    F32,
+    F16,
+    Bf16,
+}
+
+fn unit_interval(text: &str) -> Result<f32, String> {
+    number_between(text, 0.0, 1.0)
+}
+
+fn stroke_scale(text: &str) -> Result<f32, String> {
+    number_between(text, 0.05, 8.0)
+}
+
+fn number_between(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (low..=high).contains(&value) => Ok(value),
+        _ => Err(format!("expected a number from {low} to {high}")),
+    }
+}

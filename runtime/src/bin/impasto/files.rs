@@ -1,0 +1,180 @@
+//! From the inputs and OUT on the command line to a list of (input, output) pairs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Extensions of the pictures that a folder is searched for.
+const READABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+/// Those of them that are also written.
+const WRITABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "tif", "tiff"];
+
+/// Where a picture comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    File(PathBuf),
+    Stdin,
+}
+
+/// Where a painting goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    File(PathBuf),
+    Stdout,
+}
+
+/// One picture to paint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    pub source: Source,
+    pub target: Target,
+}
+
+impl Pair {
+    /// The input as the user would name it.
+    pub fn input_name(&self) -> String {
+        match &self.source {
+            Source::File(path) => path.display().to_string(),
+            Source::Stdin => "standard input".into(),
+        }
+    }
+
+    /// The output as the user would name it.
+    pub fn output_name(&self) -> String {
+        match &self.target {
+            Target::File(path) => path.display().to_string(),
+            Target::Stdout => "standard output".into(),
+        }
+    }
+}
+
+/// The pairs, and the inputs that could not be looked at.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub pairs: Vec<Pair>,
+    pub failed: Vec<(String, anyhow::Error)>,
+}
+
+/// Pairs inputs with outputs.
+///
+/// One file goes to OUT, or into OUT if that is a folder (or is written with a slash at its end). Several inputs
+/// and folders go into the folder OUT, a folder's tree kept. `extension` forces the outputs' format.
+pub fn plan(inputs: &[PathBuf], output: &Path, extension: Option<&str>) -> Result<Plan> {
+    let is_dash = |path: &Path| path == Path::new("-");
+    let one_file = matches!(inputs, [input] if !input.is_dir());
+    if is_dash(output) {
+        if !one_file {
+            bail!("-o -: standard output takes one picture; give one input, or a folder for OUT");
+        }
+        let source = if is_dash(&inputs[0]) { Source::Stdin } else { Source::File(inputs[0].clone()) };
+        return Ok(Plan { pairs: vec![Pair { source, target: Target::Stdout }], failed: Vec::new() });
+    }
+    let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let into_folder = !one_file || output.is_dir() || trailing_slash;
+    if into_folder && output.exists() && !output.is_dir() {
+        bail!("{}: is a file; several inputs or a folder need a folder for OUT", output.display());
+    }
+    let mut plan = Plan::default();
+    for input in inputs {
+        if is_dash(input) {
+            let target = if into_folder {
+                output.join("stdin").with_extension(extension.unwrap_or("png"))
+            } else {
+                output.to_path_buf()
+            };
+            plan.pairs.push(Pair { source: Source::Stdin, target: Target::File(target) });
+        } else if input.is_dir() {
+            let mut found = Vec::new();
+            walk(input, output, &mut found, &mut plan.failed);
+            if found.is_empty() && plan.failed.is_empty() {
+                bail!("{}: no pictures in this folder; expected {}", input.display(), READABLE.join(", "));
+            }
+            for path in found {
+                let relative = path.strip_prefix(input).unwrap_or(&path);
+                let target = Target::File(with_writable_extension(&output.join(relative), extension));
+                plan.pairs.push(Pair { source: Source::File(path), target });
+            }
+        } else if into_folder {
+            let name = input.file_name().with_context(|| format!("{}: is no file", input.display()))?;
+            let target = Target::File(with_writable_extension(&output.join(name), extension));
+            plan.pairs.push(Pair { source: Source::File(input.clone()), target });
+        } else {
+            let target = Target::File(output.to_path_buf());
+            plan.pairs.push(Pair { source: Source::File(input.clone()), target });
+        }
+    }
+    refuse_collisions(&mut plan);
+    Ok(plan)
+}
+
+/// Pictures below `folder`, sorted, without those below `excluded` (the output, should it lie inside).
+fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut Vec<(String, anyhow::Error)>) {
+    let excluded = fs::canonicalize(excluded).ok();
+    // A stack of folders, and the canonical ones seen, so that a loop of links ends.
+    let mut waiting = vec![folder.to_path_buf()];
+    let mut seen = std::collections::HashSet::new();
+    while let Some(current) = waiting.pop() {
+        if let Ok(canonical) = fs::canonicalize(&current)
+            && (Some(&canonical) == excluded.as_ref() || !seen.insert(canonical))
+        {
+            continue;
+        }
+        let entries = match fs::read_dir(&current) {
+            Ok(entries) => entries,
+            Err(error) => {
+                failed.push((
+                    current.display().to_string(),
+                    anyhow::Error::new(error).context(format!("{}: cannot read", current.display())),
+                ));
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if extension_of(&path).is_some_and(|ext| READABLE.contains(&ext.as_str())) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+}
+
+fn extension_of(path: &Path) -> Option<String> {
+    path.extension().and_then(|ext| ext.to_str()).map(str::to_ascii_lowercase)
+}
+
+/// The path with an extension that can be written: the forced one, its own, or png.
+fn with_writable_extension(path: &Path, forced: Option<&str>) -> PathBuf {
+    match (forced, extension_of(path)) {
+        (Some(forced), _) => path.with_extension(forced),
+        (None, Some(own)) if WRITABLE.contains(&own.as_str()) => path.to_path_buf(),
+        _ => path.with_extension("png"),
+    }
+}
+
+/// Two inputs that would be written to one output (`a.gif` and `a.png`): the second is refused, not the first
+/// overwritten.
+fn refuse_collisions(plan: &mut Plan) {
+    let mut taken: HashMap<PathBuf, String> = HashMap::new();
+    let mut kept = Vec::with_capacity(plan.pairs.len());
+    for pair in plan.pairs.drain(..) {
+        if let Target::File(path) = &pair.target {
+            if let Some(first) = taken.get(path) {
+                let reason = anyhow::anyhow!(
+                    "{}: would be written to {}, which {first} goes to already",
+                    pair.input_name(),
+                    path.display()
+                );
+                plan.failed.push((pair.input_name(), reason));
+                continue;
+            }
+            taken.insert(path.clone(), pair.input_name());
+        }
+        kept.push(pair);
+    }
+    plan.pairs = kept;
+}

@@ -1,0 +1,35 @@
+//! The `impasto` command: raw arguments become a job, a job's result becomes an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted. Data goes to stdout, everything else to stderr.
+
+mod args;
+mod files;
+mod interrupt;
+mod say;
+mod styles;
+mod stylize;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let say = say::Say::new(cli.quiet, cli.verbose);
+    let result = match cli.command {
+        Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
+        Command::Styles(args) => styles::run(args, say),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            if say::is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            say.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! `impasto stylize`: pictures in, paintings out.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use impasto::checkpoints::{StyleModel, shipped};
+use impasto::paint::{PaintOptions, paint};
+use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
+use impasto::{Stylizer, StylizerOptions};
+use serde_json::json;
+
+use crate::args::{EngineArgs, FormatName, StyleChoice, StylizeArgs};
+use crate::files::{self, Pair, Plan, Source, Target};
+use crate::interrupt;
+use crate::say::{self, Say};
+
+/// How often `--watch` looks at the model file.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// The arguments, checked, with the files paired up.
+pub struct Job {
+    plan: Plan,
+    stylizer: Stylizer,
+    model_file: Option<PathBuf>,
+    engine: StylizerOptions,
+    paint: PaintOptions,
+    decode: DecodeOptions,
+    encode: EncodeOptions,
+    format: Option<Format>,
+    overwrite: bool,
+    watch: bool,
+    json: bool,
+    say: Say,
+}
+
+/// One painted picture, for the report.
+struct Painted {
+    width: usize,
+    height: usize,
+    seconds: f64,
+}
+
+impl Job {
+    /// Checks what can be checked before anything is painted.
+    pub fn new(args: StylizeArgs, say: Say) -> Result<Self> {
+        if args.json && args.output == Path::new("-") {
+            bail!("--json and -o - both want standard output; hint: give -o a file");
+        }
+        if args.inputs.iter().filter(|input| *input == Path::new("-")).count() > 1 {
+            bail!("-: standard input holds one picture; give - once");
+        }
+        let format = args.format.map(Format::from);
+        let plan = files::plan(&args.inputs, &args.output, format.map(Format::extension))?;
+        for pair in &plan.pairs {
+            // A wrong extension is known now; painting for a minute first would waste it.
+            if let (Target::File(path), None) = (&pair.target, format) {
+                Format::from_path(path)?;
+            }
+        }
+        let engine = engine_options(&args.engine);
+        let stylizer = open_stylizer(&args.style, engine)?;
+        Ok(Job {
+            plan,
+            stylizer,
+            model_file: args.style.model,
+            engine,
+            paint: PaintOptions {
+                size: args.size.map(|size| size as usize),
+                stroke_scale: args.stroke_scale,
+                strength: args.strength,
+                keep_colors: args.keep_colors,
+                side_by_side: args.side_by_side,
+            },
+            decode: DecodeOptions { max_pixels: args.max_pixels },
+            encode: EncodeOptions { quality: args.quality },
+            format,
+            overwrite: args.overwrite,
+            watch: args.watch,
+            json: args.json,
+            say,
+        })
+    }
+
+    /// Paints everything; exit code 1 when a picture failed.
+    pub fn run(mut self) -> Result<ExitCode> {
+        interrupt::install();
+        match self.model_file.clone().filter(|_| self.watch) {
+            Some(file) => self.watch(&file),
+            None => self.run_once(),
+        }
+    }
+
+    /// Paints, then again whenever the model file has changed. Only Ctrl-C or an error ends it.
+    fn watch(&mut self, file: &Path) -> Result<ExitCode> {
+        let mut seen = modified(file);
+        self.run_once()?;
+        self.overwrite = true; // what is there now is our own
+        self.say.note(&format!("watching {} (Ctrl-C ends it)", file.display()));
+        loop {
+            std::thread::sleep(WATCH_EVERY);
+            let now = modified(file);
+            if now.is_none() || now == seen {
+                continue;
+            }
+            seen = now;
+            // Models are renamed into place, so what is there is whole; should it not be, the old one stays.
+            match StyleModel::load(file).map_err(Into::into).and_then(|m| Stylizer::new(&m, self.engine)) {
+                Ok(stylizer) => {
+                    self.stylizer = stylizer;
+                    self.run_once()?;
+                    self.say.note(&format!("painted again with {}", file.display()));
+                }
+                Err(error) => self.say.error(&error.into()),
+            }
+        }
+    }
+
+    fn run_once(&self) -> Result<ExitCode> {
+        let single = self.plan.pairs.len() == 1 && self.plan.failed.is_empty();
+        let bar = self.say.progress(self.plan.pairs.len());
+        let started = Instant::now();
+        let (mut painted, mut failed) = (Vec::new(), Vec::new());
+        for (name, error) in &self.plan.failed {
+            self.say.error(error);
+            failed.push(json!({ "input": name, "error": say::one_line(error) }));
+        }
+        for pair in &self.plan.pairs {
+            bar.set_message(pair.input_name());
+            match self.paint_one(pair) {
+                Ok(done) => {
+                    self.say.detail(&format!(
+                        "{} → {}  {}×{}  {:.2} s",
+                        pair.input_name(),
+                        pair.output_name(),
+                        done.width,
+                        done.height,
+                        done.seconds
+                    ));
+                    painted.push(json!({
+                        "input": pair.input_name(),
+                        "output": pair.output_name(),
+                        "width": done.width,
+                        "height": done.height,
+                        "seconds": done.seconds,
+                    }));
+                }
+                Err(error) if single && !self.json => return Err(error),
+                Err(error) => {
+                    bar.suspend(|| self.say.error(&error));
+                    failed.push(json!({ "input": pair.input_name(), "error": say::one_line(&error) }));
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        if self.json {
+            let report = json!({
+                "style": self.stylizer.metadata().name,
+                "device": self.engine.device.to_string(),
+                "painted": painted,
+                "failed": failed,
+            });
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{report}")?;
+        } else if !single {
+            self.say.note(&format!(
+                "{} painted, {} failed, {:.1} s",
+                painted.len(),
+                failed.len(),
+                started.elapsed().as_secs_f64()
+            ));
+        }
+        Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn paint_one(&self, pair: &Pair) -> Result<Painted> {
+        let started = Instant::now();
+        if let Target::File(path) = &pair.target {
+            // Before the work, not after it. A link that points nowhere counts as a file.
+            if !self.overwrite && path.symlink_metadata().is_ok() {
+                bail!("{}: exists already; hint: --overwrite replaces it", path.display());
+            }
+        }
+        let picture = self.read(&pair.source)?;
+        let picture = paint(&self.stylizer, picture, &self.paint)?;
+        let (width, height) = (picture.frame.width(), picture.frame.height());
+        self.write(&picture, &pair.target)?;
+        Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
+    }
+
+    fn read(&self, source: &Source) -> Result<Picture> {
+        Ok(match source {
+            Source::File(path) => Picture::open(path, &self.decode)?,
+            Source::Stdin => {
+                let mut bytes = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut bytes).context("standard input: cannot read")?;
+                Picture::from_bytes(&bytes, "standard input", &self.decode)?
+            }
+        })
+    }
+
+    fn write(&self, picture: &Picture, target: &Target) -> Result<()> {
+        match target {
+            Target::Stdout => {
+                let bytes = picture.encode(self.format.unwrap_or(Format::Png), &self.encode)?;
+                let mut out = std::io::stdout().lock();
+                out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
+            }
+            Target::File(path) => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                    fs::create_dir_all(folder)
+                        .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+                }
+                let format = match self.format {
+                    Some(format) => format,
+                    None => Format::from_path(path)?,
+                };
+                let _guard = interrupt::writing();
+                picture.save_as(path, format, &self.encode)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The engine's options from the command line.
+pub fn engine_options(args: &EngineArgs) -> StylizerOptions {
+    StylizerOptions { device: args.device, precision: args.precision, threads: args.threads.map(usize::from) }
+}
+
+/// Opens the style that was chosen.
+pub fn open_stylizer(choice: &StyleChoice, options: StylizerOptions) -> Result<Stylizer> {
+    let model = match (&choice.style, &choice.model) {
+        (Some(name), _) => shipped::load(name)?,
+        (None, Some(path)) => StyleModel::load(path)?,
+        (None, None) => bail!("no style; expected --style NAME or --model FILE"),
+    };
+    Ok(Stylizer::new(&model, options)?)
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Png => Format::Png,
+            FormatName::Jpeg => Format::Jpeg,
+            FormatName::Webp => Format::WebP,
+            FormatName::Tiff => Format::Tiff,
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}

@@ -1,0 +1,35 @@
+//! Paints pictures in a learned style, in a single pass.
+//!
+//! Duty of this room: the [`Stylizer`], its CPU [`engine`], pictures in and out ([`picture`], feature
+//! `pictures`), and the `impasto` command (feature `cli`). Without default features the crate is the lean
+//! library: style models, frames, the engine, and nothing else.
+//!
+//! What it must not do: train, or carry Burn in the default build (features `burn`, `cuda`, `wgpu` bring it).
+//!
+//! ```no_run
+//! # fn main() -> Result<(), impasto::RuntimeError> {
+//! let stylizer = impasto::Stylizer::open("wave.safetensors")?;
+//! let photo = impasto::Frame::new(640, 480, vec![128; 640 * 480 * 3])?;
+//! let painted = stylizer.stylize(&photo)?;
+//! assert_eq!((painted.width(), painted.height()), (640, 480));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod device;
+pub mod engine;
+mod error;
+mod frame;
+#[cfg(feature = "pictures")]
+pub mod paint;
+#[cfg(feature = "pictures")]
+pub mod picture;
+pub mod quality;
+mod stylizer;
+
+pub use device::Device;
+pub use engine::Precision;
+pub use error::RuntimeError;
+pub use frame::Frame;
+pub use impasto_checkpoints as checkpoints;
+pub use stylizer::{Stylizer, StylizerOptions};

@@ -1,0 +1,214 @@
+//! One run from its job to its ending: what is asked, a learner (fresh or from a checkpoint), and burn-train
+//! launched with our loop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use burn::optim::AdamConfig;
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::checkpoint::Checkpointer;
+use burn::train::renderer::tui::TuiMetricsRendererWrapper;
+use burn::train::{Learner, SupervisedTraining, TrainStep, TrainingStrategy};
+use impasto_burn::TransformNet;
+use impasto_checkpoints::{Architecture, StyleModel};
+use impasto_datasets::Picture;
+
+use crate::error::TrainError;
+use crate::job::{Job, Outcome};
+use crate::learn::checkpoint::{CheckpointFolder, PartCheckpointer};
+use crate::learn::criterion::Criterion;
+use crate::learn::feed::{Feed, HeldOut, to_tensor};
+use crate::learn::sample::Sampler;
+use crate::learn::schedule::Schedule;
+use crate::learn::strategy::{Components, Loop};
+use crate::learn::trainee::Trainee;
+use crate::log::logger::{Journal, JournalLogger};
+use crate::log::progress::ProgressLine;
+use crate::log::row::{Column, IMAGES_PER_SECOND, LEARNING_RATE, STEP};
+use crate::report::duration_text;
+
+/// Side of the held-out photos, at most: they are painted as a whole.
+const SAMPLE_SIDE: usize = 256;
+
+/// Learns on the backend `B`.
+///
+/// # Errors
+/// Any [`TrainError`].
+pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) -> Result<Outcome, TrainError> {
+    let config = &job.config;
+    let reporter = &job.reporter;
+    let (done, scales) = match &job.resume {
+        Some(manifest) => (manifest.step, Some(manifest.scales.clone())),
+        None => (0, None),
+    };
+    let calibration = job.source.batch(config.seed, 0, config.batch_size, config.image_size as u32)?;
+    let size = config.image_size;
+    let photos = to_tensor(&calibration.images, [config.batch_size, size, size], device);
+    let criterion =
+        Arc::new(Criterion::<B::InnerBackend>::new(config, &job.weights, &job.style.frame, photos, scales, device)?);
+    reporter.note(&criterion.summary());
+
+    let held_out = HeldOut::new(&validation_pictures(job)?, Arc::clone(&criterion), device);
+    let feed = Feed::<B>::new(&job.source, config, done, Arc::clone(&criterion), device.clone())?;
+    let folder = Arc::new(CheckpointFolder::new(config.checkpoint_folder(), config.keep_last));
+    let learner = learner::<B>(job, &folder, device)?;
+    reporter.note(&estimate(job, &learner.model(), &feed, done)?);
+
+    let mut columns: Vec<String> = criterion.names().to_vec();
+    columns.extend([LEARNING_RATE, IMAGES_PER_SECOND].map(str::to_owned));
+    let journal = Journal::open(&config.log_folder(), &columns, done, reporter.clone());
+    let sampler = Sampler {
+        config: config.clone(),
+        style_sha256: job.style.sha256.clone(),
+        credits: job.credits(),
+        photos: held_out.photos().to_vec(),
+        compute: criterion.compute_type(),
+        journal: journal.clone(),
+        reporter: reporter.clone(),
+    };
+    let ending = Arc::new(Mutex::new(None));
+    let strategy = Loop {
+        config: config.clone(),
+        identity: job.identity(),
+        scales: criterion.scales().clone(),
+        done,
+        folder,
+        feed: feed.clone(),
+        sampler,
+        on_cpu,
+        ending: Arc::clone(&ending),
+    };
+
+    let mut training = SupervisedTraining::<Components<B>>::new(
+        config.log_folder(),
+        Arc::new(feed),
+        Arc::new(held_out.clone()),
+    )
+    .with_application_logger(None)
+    .with_interrupter(job.interrupter.clone())
+    .with_metric_logger(JournalLogger::new(journal))
+    .num_epochs(config.steps.div_ceil(config.steps_per_checkpoint) as usize)
+    .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+    for name in columns.iter().map(String::as_str).chain([STEP]) {
+        training = training.metric_train_numeric(Column::new(name));
+    }
+    for name in criterion.names().iter().map(String::as_str).chain([STEP]) {
+        training = training.metric_valid_numeric(Column::new(name));
+    }
+    let started = Instant::now();
+    let result = if job.dashboard {
+        reporter.hold();
+        training.renderer(TuiMetricsRendererWrapper::new(job.interrupter.clone(), None)).launch(learner)
+    } else {
+        let line = ProgressLine::new(reporter.clone(), done, config.steps, config.steps_per_checkpoint);
+        training.renderer(line).launch(learner)
+    };
+    drop(result.renderer);
+    reporter.release();
+    reporter.detach();
+    let seconds = started.elapsed().as_secs_f64();
+    let ending = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let ending = ending.unwrap_or(Err(TrainError::Panicked { message: "the loop never began".into() }))?;
+    let distances = style_distances(&criterion, &held_out, &result.model)?;
+    Ok(Outcome { ending, seconds, style_unpainted: distances[0], style_painted: distances[1] })
+}
+
+/// The held-out photos; a folder too small to hold any out is validated on what it is trained on.
+fn validation_pictures(job: &Job) -> Result<Vec<Picture>, TrainError> {
+    let config = &job.config;
+    let side = config.image_size.min(SAMPLE_SIDE).max(64) as u32;
+    let wanted = config.validation_photos;
+    let mut pictures: Vec<Picture> =
+        if config.overfit > 0 { Vec::new() } else { job.source.validation(side)?.take(wanted).collect() };
+    if pictures.is_empty() && wanted > 0 {
+        let batch = job.source.batch(config.seed, 0, config.batch_size, side)?;
+        let bytes = (side * side * 3) as usize;
+        pictures = batch
+            .images
+            .chunks_exact(bytes)
+            .take(wanted)
+            .enumerate()
+            .map(|(i, rgb)| Picture { name: format!("training/{i}"), size: side, rgb: rgb.to_vec() })
+            .collect();
+    }
+    Ok(pictures)
+}
+
+/// The learner at the start of the run: as initialized from the seed, or as the checkpoint has it.
+fn learner<B: AutodiffBackend>(
+    job: &Job,
+    folder: &Arc<CheckpointFolder>,
+    device: &B::Device,
+) -> Result<Learner<Components<B>>, TrainError> {
+    let config = &job.config;
+    let initial = StyleModel::initial(Architecture::johnson(config.width)?, config.seed)?;
+    let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, device)? };
+    let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let mut learner = Learner::new(trainee, optimizer, Schedule::new(config, 0));
+    if let Some(manifest) = &job.resume {
+        let step = manifest.step as usize;
+        let broken = |part: &str, error: String| TrainError::Checkpoint {
+            path: folder.step_folder(manifest.step).join(format!("{part}.mpk")),
+            reason: format!("cannot be restored: {error}"),
+        };
+        let part = |name| PartCheckpointer::new(Arc::clone(folder), name);
+        let model = Checkpointer::<_, B>::restore(&part("model"), step, device);
+        learner.load_model(model.map_err(|error| broken("model", error.to_string()))?);
+        let optim = Checkpointer::<_, B>::restore(&part("optim"), step, device);
+        learner.load_optim(optim.map_err(|error| broken("optim", error.to_string()))?);
+        let scheduler = Checkpointer::<_, B>::restore(&part("scheduler"), step, device);
+        learner.load_scheduler(scheduler.map_err(|error| broken("scheduler", error.to_string()))?);
+    }
+    Ok(learner)
+}
+
+/// How long it will take, from a few steps whose result is thrown away.
+fn estimate<B: AutodiffBackend>(
+    job: &Job,
+    trainee: &Trainee<B>,
+    feed: &Feed<B>,
+    done: u64,
+) -> Result<String, TrainError> {
+    let config = &job.config;
+    let batch = job.source.batch(config.seed, done, config.batch_size, config.image_size as u32)?;
+    let run = |times: u32| {
+        let started = Instant::now();
+        for _ in 0..times {
+            // Fetching the losses waits for the device.
+            trainee.step(feed.to_device_batch(&batch)).item.fetch();
+        }
+        started.elapsed().as_secs_f64() / f64::from(times)
+    };
+    // The first step compiles kernels on a GPU and warms caches everywhere.
+    run(1);
+    let mut seconds = run(1);
+    if seconds < 0.2 {
+        seconds = run(5);
+    }
+    let left = config.steps.saturating_sub(done);
+    let total = duration_text(seconds * left as f64);
+    let speed = config.batch_size as f64 / seconds;
+    Ok(if done == 0 {
+        format!("{left} steps of {:.2} s ({speed:.1} images/s): about {total}", seconds)
+    } else {
+        format!("{left} steps left after step {done}, {:.2} s each ({speed:.1} images/s): about {total}", seconds)
+    })
+}
+
+/// The held-out photos' distance to the style, unpainted and painted: the weighted style losses' mean.
+fn style_distances<B: burn::tensor::backend::Backend>(
+    criterion: &Criterion<B>,
+    held_out: &HeldOut<B>,
+    model: &Trainee<B>,
+) -> Result<[f64; 2], TrainError> {
+    let mut sums = [0.0; 2];
+    for (_, photo) in held_out.photos() {
+        let painted = model.net.forward_in(photo.clone(), criterion.compute_type());
+        for (sum, picture) in sums.iter_mut().zip([photo.clone(), painted]) {
+            *sum += criterion.style_distance(picture)?;
+        }
+    }
+    let count = held_out.photos().len().max(1) as f64;
+    Ok(sums.map(|sum| sum / count))
+}
+
