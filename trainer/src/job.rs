@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use burn::train::Interrupter;
-use impasto_burn::loss_network::weights::{FindOptions, find};
 use impasto_burn::loss_network::{LossNetworkChoice, LossWeights};
 use impasto_checkpoints::Credit;
 use impasto_datasets::{DeadLeaves, FolderOptions, Holdout, PhotoFolder, Source};
@@ -282,4 +281,72 @@ fn open_source(config: &TrainConfig, reporter: &Reporter) -> Result<Source, Trai
         folder.validation_len()
     ));
     Ok(folder.into())
+}
+
+/// The loss network's weights: seeded random ones, the file that was named, the cache, or a download.
+fn loss_weights(
+    config: &TrainConfig,
+    choice: LossNetworkChoice,
+    reporter: &Reporter,
+) -> Result<LossWeights, TrainError> {
+    if choice.random {
+        if let Some(path) = &config.loss_weights {
+            let reason = format!("loss_net {choice} has seeded random weights, and a file is given ({})", path.display());
+            return Err(TrainError::Config { reason });
+        }
+        // A fixed seed: the loss network is part of the question, not of the run.
+        return Ok(LossWeights::random(choice.kind, 0));
+    }
+    let weights = find_weights(config, choice, reporter)?;
+    reporter.note(&format!("loss network {choice}: {}", weights.origin));
+    Ok(weights)
+}
+
+#[cfg(feature = "download")]
+fn find_weights(
+    config: &TrainConfig,
+    choice: LossNetworkChoice,
+    reporter: &Reporter,
+) -> Result<LossWeights, TrainError> {
+    use impasto_burn::loss_network::weights::{FindOptions, find};
+    use indicatif::{ProgressBar, ProgressDrawTarget};
+
+    let target = if reporter.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let mut progress = |done: u64, total: Option<u64>| {
+        if done == 0 {
+            reporter.note(&format!("downloading the weights of {choice}"));
+        }
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+    };
+    let options = FindOptions {
+        file: config.loss_weights.clone(),
+        offline: config.offline,
+        progress: Some(&mut progress),
+        ..FindOptions::default()
+    };
+    let found = find(choice.kind, options);
+    bar.finish_and_clear();
+    Ok(found?)
+}
+
+#[cfg(not(feature = "download"))]
+fn find_weights(
+    config: &TrainConfig,
+    choice: LossNetworkChoice,
+    _reporter: &Reporter,
+) -> Result<LossWeights, TrainError> {
+    let Some(path) = &config.loss_weights else {
+        let reason = format!("no weights for {choice}; hint: --loss-weights FILE, or --loss-net random-{choice}");
+        return Err(TrainError::Config { reason });
+    };
+    let weights = LossWeights::load(path)?;
+    if weights.kind != choice.kind {
+        let reason = format!("{} holds {}, expected {choice}", weights.origin, weights.kind);
+        return Err(TrainError::Config { reason });
+    }
+    Ok(weights)
 }

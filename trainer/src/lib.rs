@@ -1,1 +1,26 @@
-//! x
+//! Learns a style: a painting and photos in, a style model out.
+//!
+//! Duty of this room: from settings ([`config`]) to a validated [`job`], and from there through burn-train's learner
+//! ([`learn`]) to a `.safetensors` style model; checkpoints that resume, logs ([`log`]), samples to look at. The
+//! command `impasto-train` is a thin layer over [`train`].
+//!
+//! What it must not do: decode photos itself (datasets), define networks or losses (runtime/burn), or name a
+//! concrete backend outside of [`backends`].
+
+pub mod backends;
+pub mod config;
+mod error;
+pub mod job;
+pub mod learn;
+pub mod log;
+mod presets;
+pub mod report;
+pub mod style_picture;
+
+pub use backends::train;
+pub use error::TrainError;
+pub use job::{Job, Outcome, Request};
+pub use presets::Preset;
+
+/// Name and version of the trainer, as metadata records it.
+pub const TOOL: &str = concat!("impasto-train ", env!("CARGO_PKG_VERSION"));

@@ -83,6 +83,14 @@ impl<'a> Pickle<'a> {
     pub(super) fn get(&self, id: Id) -> &Value<'a> {
         &self.values[id as usize]
     }
+
+    /// Descriptions of what the file keeps outside this pickle.
+    pub(super) fn persistent(&self) -> impl Iterator<Item = Id> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Persistent(description) => Some(*description),
+            _ => None,
+        })
+    }
 }
 
 /// Reads the pickle at the start of `bytes`; also gives the number of bytes up to its end.

@@ -78,10 +78,13 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<StateDict<'_>, CheckpointError
     let object = next()?;
     let keys = next()?;
     let references = references(&object)?;
-    let mut known = HashMap::new();
-    for TensorRef { storage, .. } in references.values() {
-        known.entry(storage.key).or_insert(*storage);
-    }
+    // All storages of the object: an optimizer beside the state dict has some too.
+    let mut known: HashMap<&str, StorageRef<'_>> = object
+        .persistent()
+        .filter_map(|what| storage_ref(&object, what).ok())
+        .map(|(s, _)| (s.key, s))
+        .collect();
+    known.extend(references.values().map(|reference| (reference.storage.key, reference.storage)));
 
     let Value::List(keys_list) = keys.root() else {
         return Err(CheckpointError::format("a legacy PyTorch file without its list of storages"));
@@ -218,16 +221,17 @@ fn state_dict<'p>(pickle: &'p Pickle<'_>) -> Result<&'p [(Id, Id)], CheckpointEr
         let Value::Dict(entries) = value else {
             break;
         };
-        if entries.iter().any(|&(_, value)| matches!(pickle.get(value), Value::Call(..))) {
-            return Ok(entries);
-        }
         let nested = NESTS.iter().find_map(|nest| {
             let is = |key: Id| matches!(pickle.get(key), Value::Text(text) if text == nest);
-            entries.iter().find(|&&(key, _)| is(key)).map(|&(_, value)| value)
+            entries.iter().find(|&&(key, _)| is(key)).map(|&(_, value)| pickle.get(value))
         });
+        // A nest goes first: a tensor may stand beside it, such as the loss so far.
         match nested {
-            Some(nested) => value = pickle.get(nested),
-            None => break,
+            Some(nested @ Value::Dict(_)) => value = nested,
+            _ if entries.iter().any(|&(_, value)| matches!(pickle.get(value), Value::Call(..))) => {
+                return Ok(entries);
+            }
+            _ => break,
         }
     }
     Err(CheckpointError::format(
@@ -251,7 +255,10 @@ fn tensor<'a>(pickle: &Pickle<'a>, mut id: Id) -> Result<TensorRef<'a>, String> 
     let [storage, offset, shape, strides, ..] = arguments[..] else {
         return Err("a tensor without storage, offset, shape and strides".into());
     };
-    let (storage, start) = storage_ref(pickle, storage)?;
+    let Value::Persistent(description) = *pickle.get(storage) else {
+        return Err("a tensor without a storage".into());
+    };
+    let (storage, start) = storage_ref(pickle, description)?;
     let offset = size(pickle, offset)?.checked_add(start).ok_or("an offset beyond this machine's memory")?;
     Ok(TensorRef { storage, offset, shape: sizes(pickle, shape)?, strides: sizes(pickle, strides)? })
 }
@@ -259,10 +266,7 @@ fn tensor<'a>(pickle: &Pickle<'a>, mut id: Id) -> Result<TensorRef<'a>, String> 
 /// The storage, and where the tensor's view of it starts (files before PyTorch 0.4 have views of storages).
 fn storage_ref<'a>(pickle: &Pickle<'a>, id: Id) -> Result<(StorageRef<'a>, usize), String> {
     const WHAT: &str = "its storage is not described as PyTorch does";
-    let Value::Persistent(description) = *pickle.get(id) else {
-        return Err(WHAT.into());
-    };
-    let Value::Tuple(items) = pickle.get(description) else {
+    let Value::Tuple(items) = pickle.get(id) else {
         return Err(WHAT.into());
     };
     let [kind, element, key, _device, count, ref view @ ..] = items[..] else {

@@ -66,9 +66,91 @@ pub enum BurnError {
         /// The picture's height.
         height: usize,
     },
+    /// No loss network has this name.
+    #[error("`{name}` is not a loss network; hint: vgg16, vgg19, squeezenet, or one of them as random-vgg16")]
+    UnknownLossNetwork {
+        /// The name asked for.
+        name: String,
+    },
+    /// The loss network has no layer of this name.
+    #[error("{network} has no layer `{layer}`; hint: its layers are {known}")]
+    UnknownLayer {
+        /// The layer asked for.
+        layer: String,
+        /// The loss network.
+        network: &'static str,
+        /// The names there are.
+        known: String,
+    },
+    /// The loss network has the layer, but the file of its weights ends before it.
+    #[error("{origin}: the weights end at {deepest}, layer {layer} was asked for; hint: a layer up to {deepest}, or a file of the whole network")]
+    LayerNotInWeights {
+        /// The layer asked for.
+        layer: String,
+        /// Where the weights come from.
+        origin: String,
+        /// The deepest layer they reach.
+        deepest: String,
+    },
+    /// A picture is so small that nothing of it reaches the layer.
+    #[error("a picture of {width} x {height} is too small for layer {layer} of {network}, expected at least {smallest} x {smallest}; hint: a larger picture or a shallower layer")]
+    PictureTooSmall {
+        /// The picture's width.
+        width: usize,
+        /// The picture's height.
+        height: usize,
+        /// The smallest width and height.
+        smallest: usize,
+        /// The loss network.
+        network: &'static str,
+        /// The deepest layer asked for.
+        layer: String,
+    },
+    /// A batch of pictures does not have three channels.
+    #[error("pictures with {found} channels, expected 3 (RGB)")]
+    Channels {
+        /// Channels found.
+        found: usize,
+    },
+    /// A perceptual loss is put together in a way that cannot work.
+    #[error("perceptual loss: {reason}")]
+    PerceptualLoss {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Loss-network weights could not be read, or are not what they should be.
+    #[error("{origin}: {reason}")]
+    LossWeights {
+        /// The file or address.
+        origin: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// The user has no cache folder.
+    #[error("no cache folder for loss networks: {reason}; hint: give a file with --loss-weights FILE")]
+    NoCacheFolder {
+        /// What the system said.
+        reason: String,
+    },
+    /// There are no weights for the loss network, and no way to get them.
+    #[error("no weights for {network}: {reason}; hint: give a file with --loss-weights FILE, or put one ({network}*.safetensors or {network}*.pth) into {folder}, or use --loss-net random-{network}")]
+    NoLossWeights {
+        /// The loss network.
+        network: &'static str,
+        /// Why they could not be downloaded.
+        reason: String,
+        /// The cache folder.
+        folder: String,
+    },
     /// The weights are not a valid style model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+impl BurnError {
+    pub(crate) fn loss_weights(origin: impl Into<String>, reason: impl Into<String>) -> Self {
+        BurnError::LossWeights { origin: origin.into(), reason: reason.into() }
+    }
 }
 
 /// Foreign messages may break lines; ours are one line.

@@ -21,8 +21,9 @@ const FULL_CHROMA_QUALITY: u8 = 90;
 /// A format that pictures are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// PNG, 8 bits a channel, with alpha if there is any. Written with the encoder's fast setting: on
-    /// paintings it takes a tenth of the default's time for files about a fifth larger.
+    /// PNG, 8 bits a channel, with alpha if there is any. Written with the encoder's fast setting: on photos
+    /// and paintings of about 768×600 its files are a tenth larger than the default setting's and take less
+    /// than a tenth of its time. The adaptive row filter is worth 1 % over Paeth alone.
     Png,
     /// JPEG; alpha is laid over white.
     Jpeg,

@@ -2,11 +2,11 @@
 //!
 //! The files in `tests/fixtures/pictures` come from `tests/fixtures/make_pictures.py`.
 #![cfg(feature = "pictures")]
+#![allow(clippy::unwrap_used, reason = "in helpers of tests too, a failed unwrap is a failed test")]
 
 mod hostile;
 mod read;
 mod write;
-mod zz_timing;
 
 use std::path::PathBuf;
 

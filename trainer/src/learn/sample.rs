@@ -33,12 +33,12 @@ pub struct Sampler<B: Backend> {
     pub reporter: Reporter,
 }
 
-impl<B: Backend> Sampler<B> {
-    /// Where the newest sample is: `NAME.sample.png` beside the output.
-    pub fn latest_sample(config: &TrainConfig) -> PathBuf {
-        config.output.with_extension("sample.png")
-    }
+/// Where the newest sample is: `NAME.sample.png` beside the output.
+pub fn latest_sample(config: &TrainConfig) -> PathBuf {
+    config.output.with_extension("sample.png")
+}
 
+impl<B: Backend> Sampler<B> {
     /// Paints the photos at a step: one picture with each photo above its painting, beside the output, in the
     /// log folder and in TensorBoard. What cannot be written is a warning.
     pub fn paint(&self, step: u64, net: &TransformNet<B>) {
@@ -54,7 +54,7 @@ impl<B: Backend> Sampler<B> {
         }
         let sheet = contact_sheet(&pairs);
         let folder = self.config.log_folder().join("samples");
-        let latest = Self::latest_sample(&self.config);
+        let latest = latest_sample(&self.config);
         let numbered = folder.join(format!("step-{step:06}.png"));
         let saved = std::fs::create_dir_all(&folder)
             .map_err(|source| TrainError::io("create", &folder, source))

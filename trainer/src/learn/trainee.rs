@@ -55,22 +55,16 @@ impl<B: AutodiffBackend> TrainStep for Trainee<B> {
         let TrainBatch { step, photos, criterion, disturbance } = batch;
         let compute = criterion.compute_type();
         let painted = self.net.forward_in(Tensor::from_inner(photos.clone()), compute);
-        // The loss network's gradient is worked out on the plain backend; this product hands it to autodiff, which
-        // then only has to go back through the network itself.
-        let judged = expect_judged(criterion.judge::<B>(painted.clone().inner(), photos.clone()));
-        let mut surrogate = (painted.clone() * Tensor::from_inner(judged.gradient)).sum();
-        let mut values = judged.values;
-        if let Some(disturbance) = disturbance {
+        let instability = disturbance.map(|disturbance| {
             let again = self.net.forward_in(Tensor::from_inner(disturbance.photos(&photos)), compute);
-            let instability = disturbance.loss(painted, again);
-            criterion.record_stability(&mut values, instability.clone().inner());
-            surrogate = surrogate + instability * criterion.stability_weight();
-        }
-        let mut grads = GradientsParams::from_grads(surrogate.backward(), self);
+            disturbance.loss(painted.clone(), again)
+        });
+        let (total, values) = expect_judged(criterion.train::<B>(painted, photos, instability));
+        let mut grads = GradientsParams::from_grads(total.backward(), self);
         if criterion.clip_norm() > 0.0 {
             grads = clip_by_global_norm(self, grads, criterion.clip_norm());
         }
-        let item = LazyRow { step, names: criterion.names(), values: values.concatenated(), host: Vec::new() };
+        let item = LazyRow { step, names: criterion.names(), values, host: Vec::new() };
         TrainOutput { grads, item }
     }
 }
@@ -83,6 +77,6 @@ impl<B: Backend> InferenceStep for Trainee<B> {
         let ValidBatch { photos, criterion } = batch;
         let painted = self.net.forward_in(photos.clone(), criterion.compute_type());
         let values = expect_judged(criterion.values(painted, photos));
-        LazyRow { step: 0, names: criterion.names(), values: values.concatenated(), host: Vec::new() }
+        LazyRow { step: 0, names: criterion.names(), values, host: Vec::new() }
     }
 }

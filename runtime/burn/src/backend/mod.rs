@@ -5,6 +5,10 @@
 
 #[cfg(feature = "flex")]
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(feature = "wgpu")]
+pub(crate) mod wgpu;
 
 /// The CPU: Burn's `flex`, in f32. Other float types of its tensors are chosen at run time (`Tensor::cast`).
 #[cfg(feature = "flex")]

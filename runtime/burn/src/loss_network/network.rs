@@ -87,7 +87,7 @@ impl LayerSet {
 pub struct LossNetwork<B: Backend> {
     kind: LossNetworkKind,
     origin: String,
-    pooling: Pooling,
+    pub(super) pooling: Pooling,
     dtype: FloatDType,
     /// Subtracted from RGB 0..255, `[1, 3, 1, 1]`. The rest of the input convention (channel order, scale)
     /// is folded into the first convolution.
@@ -126,11 +126,11 @@ impl<B: Backend> LossNetwork<B> {
             // the picture itself is what is learned or painted.
             let turned = (spec.stride == 1).then(|| {
                 let shape = [spec.input, spec.output, spec.kernel, spec.kernel];
-                Tensor::from_data(TensorData::new(turn(&kernel, spec), shape), device).cast(dtype)
+                Tensor::<B, 4>::from_data(TensorData::new(turn(&kernel, spec), shape), device).cast(dtype)
             });
             Ok(Conv {
-                weight: Tensor::from_data(TensorData::new(kernel, spec.shape()), device).cast(dtype),
-                bias: Tensor::from_data(TensorData::new(bias, [spec.output]), device).cast(dtype),
+                weight: Tensor::<B, 4>::from_data(TensorData::new(kernel, spec.shape()), device).cast(dtype),
+                bias: Tensor::<B, 1>::from_data(TensorData::new(bias, [spec.output]), device).cast(dtype),
                 turned,
                 stride: spec.stride,
                 padding: spec.padding,

@@ -28,11 +28,6 @@ impl Say {
         }
     }
 
-    /// Something out of order that does not stop the job.
-    pub fn warning(self, text: &str) {
-        eprintln!("impasto: warning: {text}");
-    }
-
     /// What only `--verbose` shows.
     pub fn detail(self, text: &str) {
         if self.verbose {

@@ -1,5 +1,6 @@
 //! From a file's tensors to a loss network's: which layout it is, which network, how deep it goes.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::Tensors;
@@ -23,10 +24,13 @@ pub(super) struct Found {
 ///
 /// A network may end early (`conv4_2`), but must have no gap. SqueezeNet is the one with fire modules; VGG16
 /// and VGG19 differ in the convolutions of blocks 3 to 5 (3 and 4). Cut so short that both agree (before
-/// `conv3_4`'s place), a file is taken for VGG16.
-pub(super) fn recognize(mut tensors: Tensors) -> Result<Found, String> {
+/// `conv3_4`'s place), a file is taken for the `preferred` one, else for VGG16.
+pub(super) fn recognize(
+    mut tensors: Tensors,
+    preferred: Option<LossNetworkKind>,
+) -> Result<Found, String> {
     let torchvision = tensors.contains_key("features.0.weight");
-    let kind = if torchvision { kind_of_torchvision(&tensors) } else { kind_of_caffe(&tensors) }?;
+    let kind = if torchvision { kind_of_torchvision(&tensors, preferred) } else { kind_of_caffe(&tensors, preferred) }?;
     let convention = if torchvision {
         InputConvention::ImagenetNormalized
     } else {
@@ -99,16 +103,16 @@ fn file_keys(kind: LossNetworkKind, torchvision: bool) -> Vec<(ConvSpec, String)
     keys
 }
 
-fn kind_of_torchvision(tensors: &Tensors) -> Result<LossNetworkKind, String> {
+fn kind_of_torchvision(tensors: &Tensors, preferred: Option<LossNetworkKind>) -> Result<LossNetworkKind, String> {
     if tensors.contains_key("features.3.squeeze.weight") || first_width(tensors, "features.0.weight") == Some(96) {
         return Ok(LossNetworkKind::SqueezeNet);
     }
-    vgg(tensors, |kind| file_keys(kind, true))
+    vgg(tensors, preferred, |kind| file_keys(kind, true))
 }
 
-fn kind_of_caffe(tensors: &Tensors) -> Result<LossNetworkKind, String> {
+fn kind_of_caffe(tensors: &Tensors, preferred: Option<LossNetworkKind>) -> Result<LossNetworkKind, String> {
     if tensors.contains_key("conv1_1.weight") {
-        return vgg(tensors, |kind| file_keys(kind, false));
+        return vgg(tensors, preferred, |kind| file_keys(kind, false));
     }
     if tensors.contains_key("conv1.weight") && first_width(tensors, "conv1.weight") == Some(96) {
         return Ok(LossNetworkKind::SqueezeNet);
@@ -127,9 +131,10 @@ fn first_width(tensors: &Tensors, key: &str) -> Option<usize> {
 }
 
 /// VGG16 or VGG19: the one of which more convolutions are there with the right shape. torchvision's numbers
-/// coincide for other layers, hence the shapes; a tie goes to the smaller network.
+/// coincide for other layers, hence the shapes; a tie goes to `preferred`.
 fn vgg(
     tensors: &Tensors,
+    preferred: Option<LossNetworkKind>,
     keys: impl Fn(LossNetworkKind) -> Vec<(ConvSpec, String)>,
 ) -> Result<LossNetworkKind, String> {
     let fitting = |kind| {
@@ -142,5 +147,10 @@ fn vgg(
     if vgg16.max(vgg19) == 0 {
         return Err("not a loss network: its first convolution is not VGG's, expected shape [64, 3, 3, 3]".to_string());
     }
-    Ok(if vgg19 > vgg16 { LossNetworkKind::Vgg19 } else { LossNetworkKind::Vgg16 })
+    Ok(match vgg16.cmp(&vgg19) {
+        Ordering::Greater => LossNetworkKind::Vgg16,
+        Ordering::Less => LossNetworkKind::Vgg19,
+        Ordering::Equal if preferred == Some(LossNetworkKind::Vgg19) => LossNetworkKind::Vgg19,
+        Ordering::Equal => LossNetworkKind::Vgg16,
+    })
 }

@@ -1,0 +1,91 @@
+//! wgpu: is there an adapter, and opening it. Adapters are counted here, because the crates below panic when
+//! there is none.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use burn::backend::wgpu::WgpuDevice;
+use burn::backend::wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
+use burn::tensor::DType;
+use impasto_checkpoints::StyleModel;
+use wgpu::{DeviceType, Instance, InstanceDescriptor};
+
+use crate::device::{Device, Missing};
+use crate::error::BurnError;
+use crate::painter::{NetPainter, Painter, Precision, quietly};
+
+/// The adapters in the order of their numbers here: discrete, integrated, virtual, software.
+fn adapters() -> Vec<(WgpuDevice, String)> {
+    // A driver that does not load is an empty list; one that crashes the enumeration is taken for the same.
+    quietly(|| {
+        let backend = AutoGraphicsApi::backend();
+        let instance = Instance::new(InstanceDescriptor {
+            backends: backend.into(),
+            ..InstanceDescriptor::new_without_display_handle()
+        });
+        let mut future = pin!(instance.enumerate_adapters(backend.into()));
+        // Outside browsers the answer is there at once.
+        let Poll::Ready(adapters) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            return Vec::new();
+        };
+        let infos: Vec<_> = adapters.iter().map(|adapter| adapter.get_info()).collect();
+        let mut found = Vec::new();
+        for kind in [DeviceType::DiscreteGpu, DeviceType::IntegratedGpu, DeviceType::VirtualGpu, DeviceType::Cpu] {
+            for (index, info) in infos.iter().filter(|info| info.device_type == kind).enumerate() {
+                let device = match kind {
+                    DeviceType::DiscreteGpu => WgpuDevice::DiscreteGpu(index),
+                    DeviceType::IntegratedGpu => WgpuDevice::IntegratedGpu(index),
+                    DeviceType::VirtualGpu => WgpuDevice::VirtualGpu(index),
+                    // The crates below know only the first.
+                    _ if index == 0 => WgpuDevice::Cpu,
+                    _ => continue,
+                };
+                found.push((device, format!("{} ({:?})", info.name, info.backend)));
+            }
+        }
+        found
+    })
+    .unwrap_or_default()
+}
+
+/// Names of the adapters.
+pub(crate) fn names() -> Vec<String> {
+    adapters().into_iter().map(|(_, name)| name).collect()
+}
+
+/// Whether adapter `index` is there.
+pub(crate) fn check(index: usize) -> Result<(), Missing> {
+    find(index).map(|_| ())
+}
+
+fn find(index: usize) -> Result<WgpuDevice, Missing> {
+    let mut adapters = adapters();
+    if index < adapters.len() {
+        return Ok(adapters.swap_remove(index).0);
+    }
+    let found = match adapters.len() {
+        0 => "no driver for Vulkan, Metal or DirectX offers a device".to_owned(),
+        1 => "there is one device, wgpu:0".to_owned(),
+        count => format!("there are {count} devices, wgpu:0 to wgpu:{}", count - 1),
+    };
+    Err(Missing::new(found, "install the graphics driver, or take --device cpu"))
+}
+
+/// A painter on adapter `index`, in f32.
+pub(crate) fn open(
+    model: &StyleModel,
+    index: usize,
+    precision: Precision,
+) -> Result<Box<dyn Painter>, BurnError> {
+    let device = Device::Wgpu(index);
+    if precision == Precision::Half {
+        return Err(BurnError::Precision {
+            device: device.to_string(),
+            precision: "half",
+            reason: "wgpu's shaders have no bf16, and f16 only on some drivers",
+        });
+    }
+    let adapter = find(index).map_err(|missing| missing.of(device))?;
+    NetPainter::<super::Wgpu>::open(model, device, adapter, DType::F32)
+}

@@ -1,0 +1,131 @@
+//! The single losses, each a few lines: content, style (Gram matrix; mean and deviation), total variation.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{FloatDType, Tensor};
+
+/// Added to the variance under the root of [`mean_and_std`], so that a flat plane has a gradient.
+pub const MEAN_STD_EPSILON: f64 = 1e-5;
+
+/// What of a layer's features is its style.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StyleStatistic {
+    /// Which channels are active together: [`gram_matrix`] (Gatys et al. 2016).
+    #[default]
+    Gram,
+    /// Each channel's mean and standard deviation: [`mean_and_std`] (Li et al. 2017, "Demystifying neural style
+    /// transfer", arXiv:1701.01036; the loss of Huang & Belongie 2017).
+    MeanStd,
+}
+
+/// The style of one layer, as [`StyleStatistic`] says: what [`style_loss`] compares with.
+#[derive(Debug, Clone)]
+pub enum StyleTarget<B: Backend> {
+    /// `[batch or 1, channels, channels]`.
+    Gram(Tensor<B, 3>),
+    /// Mean and standard deviation, each `[batch or 1, channels]`.
+    MeanStd(Tensor<B, 2>, Tensor<B, 2>),
+}
+
+impl<B: Backend> StyleTarget<B> {
+    /// The style of `features` `[batch, channels, height, width]`.
+    pub fn of(features: Tensor<B, 4>, statistic: StyleStatistic) -> Self {
+        match statistic {
+            StyleStatistic::Gram => StyleTarget::Gram(gram_matrix(features)),
+            StyleStatistic::MeanStd => {
+                let (mean, std) = mean_and_std(features);
+                StyleTarget::MeanStd(mean, std)
+            }
+        }
+    }
+}
+
+/// The Gram matrix of each picture's features, `G = F Fᵀ / (C·H·W)` with `F` as `[C, H·W]`, always in f32: sums
+/// over a whole plane overflow half precision.
+///
+/// Gatys et al. divide in the loss instead (equation 5, by `4 N² M²`); Johnson et al. divide here, as this does.
+///
+/// # Shapes
+/// - features: `[batch, channels, height, width]`
+/// - result: `[batch, channels, channels]`
+///
+/// # Source
+/// Johnson et al. 2016, arXiv:1603.08155, equation 4.
+pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, channels, height, width] = features.dims();
+    let flat = features.cast(FloatDType::F32).reshape([batch, channels, height * width]);
+    let transposed = flat.clone().swap_dims(1, 2);
+    flat.matmul(transposed) / (channels * height * width) as f64
+}
+
+/// Mean and standard deviation of each channel over the plane, `√(biased variance + 1e-5)`, in f32.
+///
+/// # Shapes
+/// - features: `[batch, channels, height, width]`
+/// - results: `[batch, channels]` each
+pub fn mean_and_std<B: Backend>(features: Tensor<B, 4>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let [batch, channels, height, width] = features.dims();
+    let flat = features.cast(FloatDType::F32).reshape([batch, channels, height * width]);
+    let mean = flat.clone().mean_dim(2);
+    let variance = (flat - mean.clone()).square().mean_dim(2);
+    (
+        mean.reshape([batch, channels]),
+        (variance + MEAN_STD_EPSILON).sqrt().reshape([batch, channels]),
+    )
+}
+
+/// The content loss of one layer: the mean over all elements of `(features − target)²`.
+///
+/// # Shapes
+/// - features, target: `[batch, channels, height, width]`
+/// - result: `[1]`
+///
+/// # Source
+/// Johnson et al. 2016, equation 2. (Gatys et al. 2016, equation 1, take half the sum.)
+pub fn content_loss<B: Backend>(features: Tensor<B, 4>, target: Tensor<B, 4>) -> Tensor<B, 1> {
+    (features.cast(FloatDType::F32) - target.cast(FloatDType::F32)).square().mean()
+}
+
+/// The style loss of one layer against the style `target`:
+/// - Gram: the mean over pictures and matrix entries of `(G − G_target)²`;
+/// - mean and deviation: the mean over pictures and channels of `(μ − μ_target)² + (σ − σ_target)²`.
+///
+/// # Shapes
+/// - features: `[batch, channels, height, width]`; a target of one picture serves the whole batch
+/// - result: `[1]`
+///
+/// # Source
+/// Gatys et al. 2016, equations 3 to 5; Johnson et al. 2016, equation 5. Both sum over the entries where this
+/// takes their mean.
+pub fn style_loss<B: Backend>(features: Tensor<B, 4>, target: &StyleTarget<B>) -> Tensor<B, 1> {
+    match target {
+        StyleTarget::Gram(target) => (gram_matrix(features) - target.clone()).square().mean(),
+        StyleTarget::MeanStd(target_mean, target_std) => {
+            let (mean, std) = mean_and_std(features);
+            (mean - target_mean.clone()).square().mean() + (std - target_std.clone()).square().mean()
+        }
+    }
+}
+
+/// Total variation: the mean squared difference of horizontal neighbours plus that of vertical ones. A picture
+/// one pixel wide has no horizontal neighbours, and their share is 0.
+///
+/// Johnson et al. (and Mahendran & Vedaldi) sum; the mean makes the weight independent of the picture's size.
+///
+/// # Shapes
+/// - rgb255: `[batch, 3, height, width]`
+/// - result: `[1]`
+///
+/// # Units
+/// RGB 0..255 in; differences are taken of RGB 0..1.
+pub fn total_variation<B: Backend>(rgb255: Tensor<B, 4>) -> Tensor<B, 1> {
+    let [_, _, height, width] = rgb255.dims();
+    let rgb01 = rgb255.cast(FloatDType::F32) / 255.0;
+    let mut total = Tensor::zeros([1], &rgb01.device());
+    for (dim, size) in [(3, width), (2, height)] {
+        if size > 1 {
+            let difference = rgb01.clone().narrow(dim, 1, size - 1) - rgb01.clone().narrow(dim, 0, size - 1);
+            total = total + difference.square().mean();
+        }
+    }
+    total
+}

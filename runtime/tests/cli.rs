@@ -1,0 +1,7 @@
+//! The `impasto` command from outside: what it paints, what it refuses, what it leaves behind.
+
+mod cli {
+    pub mod bad_input;
+    pub mod main_job;
+    pub mod support;
+}

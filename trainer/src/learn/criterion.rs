@@ -1,0 +1,263 @@
+//! What is asked of a painted photo: the perceptual loss, balanced once at the start, plus stability.
+//!
+//! With `balance = "auto"` the total is
+//!
+//! ```text
+//! w_c · Σ a'_l C_l / C°_l  +  w_s · Σ b'_l S_l / S°_l  +  w_tv · TV / TV°  +  w_st · stability
+//! ```
+//!
+//! with the layers' own weights brought to a sum of 1 (a', b') and scales measured on the run's first batch, unpainted:
+//! C°_l is the energy of its features, S°_l its distance to the style, TV° its own total variation. So 1 means
+//! "nothing of the photo left", "no style at all" and "as rough as a photo" for every loss network, and the same
+//! weights serve all. With `balance = "off"` the weights multiply the raw losses.
+
+use std::sync::Arc;
+
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{DType, FloatDType, Tensor};
+use impasto::Frame;
+use impasto_burn::BurnError;
+use impasto_burn::loss::{
+    Balance as Factors, Losses, PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic, total_variation,
+};
+use impasto_burn::loss_network::{LossNetwork, LossWeights, Pooling};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Balance, LayerWeights, PoolingKind, StatisticKind, TrainConfig, TrainPrecision};
+use crate::error::TrainError;
+use crate::learn::feed::to_tensor;
+use crate::log::row::TOTAL;
+
+/// A photo with less total variation than this is flat, and not divided by.
+const FLAT: f64 = 1e-12;
+
+/// What the losses were found to need, to be of one size. Stored in every checkpoint, so that a resumed run has
+/// the same loss.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scales {
+    /// Whether the losses are balanced at all.
+    pub balanced: bool,
+    /// Factor of each content layer's loss.
+    pub content: Vec<(String, f64)>,
+    /// Factor of each style layer's loss.
+    pub style: Vec<(String, f64)>,
+    /// Factor of the total variation.
+    pub tv: f64,
+}
+
+/// The question put to painted photos, on a device.
+#[derive(Debug)]
+pub struct Criterion<B: Backend> {
+    loss: PerceptualLoss<B>,
+    compute: DType,
+    stability_weight: f64,
+    clip_norm: f64,
+    scales: Scales,
+    names: Arc<Vec<String>>,
+}
+
+/// Names of the first values; each layer's share follows.
+const FIXED: [&str; 5] = [TOTAL, "loss/content", "loss/style", "loss/tv", "loss/stability"];
+
+impl<B: Backend> Criterion<B> {
+    /// Puts the loss network on the device, takes the painting's statistics, and measures the scales on `photos`
+    /// unless they are given (by a checkpoint).
+    ///
+    /// # Shapes
+    /// - photos: `[batch, 3, size, size]`
+    ///
+    /// # Errors
+    /// [`TrainError::Burn`] for an unknown layer (the known ones are listed), for weights that end before it, and
+    /// for pictures too small for it.
+    pub fn new(
+        config: &TrainConfig,
+        weights: &LossWeights,
+        style: &Frame,
+        photos: Tensor<B, 4>,
+        scales: Option<Scales>,
+        device: &B::Device,
+    ) -> Result<Self, TrainError> {
+        let (dtype, compute) = match config.precision {
+            TrainPrecision::F32 => (FloatDType::F32, DType::F32),
+            TrainPrecision::Bf16 => (FloatDType::BF16, DType::BF16),
+        };
+        let pooling = match config.pooling {
+            PoolingKind::Max => Pooling::Max,
+            PoolingKind::Average => Pooling::Average,
+        };
+        let network = LossNetwork::with_dtype(weights, dtype, device)?.with_pooling(pooling);
+        let painting = StylePicture {
+            rgb255: to_tensor::<B>(style.rgb(), [1, style.height(), style.width()], device),
+            weight: 1.0,
+        };
+        let raw = perceptual(config, 1.0);
+        let mut loss = PerceptualLoss::new(network, &raw, std::slice::from_ref(&painting))?;
+        let scales = match (scales, config.balance) {
+            (Some(scales), _) => scales,
+            (None, Balance::Auto) => measure(&loss, photos.clone())?,
+            (None, Balance::Off) => Scales { tv: 1.0, ..Scales::default() },
+        };
+        // The total variation's factor goes into its weight, which is fixed when the loss is made.
+        loss = PerceptualLoss::new(loss.network().clone(), &perceptual(config, scales.tv), &[painting])?;
+        if scales.balanced {
+            loss.apply(&Factors { content: scales.content.clone(), style: scales.style.clone() })?;
+        }
+        // Sizes are checked here, once: a training step cannot report an error.
+        let content = loss.content_target(photos.clone())?;
+        loss.evaluate(photos, &content)?;
+        let names = FIXED.iter().map(|name| (*name).to_owned());
+        let names = names
+            .chain(config.content_layers.0.keys().map(|layer| format!("content/{layer}")))
+            .chain(config.style_layers.0.keys().map(|layer| format!("style/{layer}")));
+        Ok(Criterion {
+            names: Arc::new(names.collect()),
+            loss,
+            compute,
+            stability_weight: config.stability_weight,
+            clip_norm: config.clip_norm,
+            scales,
+        })
+    }
+
+    /// Names of the values, in order.
+    pub fn names(&self) -> Arc<Vec<String>> {
+        Arc::clone(&self.names)
+    }
+
+    /// Float type of the network's convolutions.
+    pub fn compute_type(&self) -> DType {
+        self.compute
+    }
+
+    /// Weight of the stability loss.
+    pub fn stability_weight(&self) -> f64 {
+        self.stability_weight
+    }
+
+    /// Largest norm of all gradients together, 0 for none.
+    pub fn clip_norm(&self) -> f64 {
+        self.clip_norm
+    }
+
+    /// What the losses are divided by.
+    pub fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// The weights in force, for people, in one line.
+    pub fn summary(&self) -> String {
+        let config = self.loss.config();
+        let layers = |layers: &[(String, f64)]| {
+            layers.iter().map(|(layer, weight)| format!("{layer} {weight:.3e}")).collect::<Vec<_>>().join(", ")
+        };
+        format!(
+            "losses{}: content {} × ({}), style {} × ({}), tv {:.3e}, stability {}",
+            if self.scales.balanced { ", balanced on the first batch" } else { "" },
+            config.content_weight,
+            layers(&config.content_layers),
+            config.style_weight,
+            layers(&config.style_layers),
+            config.tv_weight,
+            self.stability_weight
+        )
+    }
+
+    /// The total as part of the graph that made `painted`, with the stability loss `instability` if there is one,
+    /// and all values.
+    ///
+    /// # Shapes
+    /// - painted, photos: `[batch, 3, height, width]`
+    ///
+    /// # Errors
+    /// [`BurnError`] when a picture is too small; not for the sizes this criterion was made with.
+    pub fn train<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        painted: Tensor<A, 4>,
+        photos: Tensor<B, 4>,
+        instability: Option<Tensor<A, 1>>,
+    ) -> Result<(Tensor<A, 1>, Tensor<B, 1>), BurnError> {
+        let content = self.loss.content_target(photos)?;
+        let (mut total, losses) = self.loss.forward(painted, &content)?;
+        let mut stability = None;
+        if let Some(instability) = instability {
+            stability = Some(instability.clone().inner());
+            total = total + instability * self.stability_weight;
+        }
+        Ok((total, self.row(losses, stability)))
+    }
+
+    /// All values, without a gradient.
+    ///
+    /// # Errors
+    /// As [`Criterion::train`].
+    pub fn values(&self, painted: Tensor<B, 4>, photos: Tensor<B, 4>) -> Result<Tensor<B, 1>, BurnError> {
+        let content = self.loss.content_target(photos)?;
+        Ok(self.row(self.loss.evaluate(painted, &content)?, None))
+    }
+
+    /// The weighted shares in the order of the names; they sum to the first.
+    fn row(&self, losses: Losses<B>, stability: Option<Tensor<B, 1>>) -> Tensor<B, 1> {
+        let config = self.loss.config();
+        let share = |(loss, (_, weight)): ((String, Tensor<B, 1>), &(String, f64)), factor: f64| loss.1 * (weight * factor);
+        let content: Vec<_> = losses
+            .content
+            .into_iter()
+            .zip(&config.content_layers)
+            .map(|pair| share(pair, config.content_weight))
+            .collect();
+        let style: Vec<_> =
+            losses.style.into_iter().zip(&config.style_layers).map(|pair| share(pair, config.style_weight)).collect();
+        let zero = losses.tv.zeros_like();
+        let sum = |shares: &[Tensor<B, 1>]| shares.iter().cloned().fold(zero.clone(), |sum, share| sum + share);
+        let stability = stability.map_or_else(|| zero.clone(), |stability| stability * self.stability_weight);
+        let mut values = vec![
+            losses.total + stability.clone(),
+            sum(&content),
+            sum(&style),
+            losses.tv * config.tv_weight,
+            stability,
+        ];
+        values.extend(content);
+        values.extend(style);
+        Tensor::cat(values, 0)
+    }
+
+    /// How far pictures are from the style: the weighted style loss without `style_weight`. Balanced, unpainted
+    /// photos are at about 1.
+    ///
+    /// # Errors
+    /// As [`Criterion::train`].
+    pub fn style_distance(&self, pictures: Tensor<B, 4>) -> Result<f64, TrainError> {
+        let content = self.loss.content_target(pictures.clone())?;
+        let values = self.loss.values(&self.loss.evaluate(pictures, &content)?)?;
+        let weights = &self.loss.config().style_layers;
+        Ok(values.style.iter().zip(weights).map(|(layer, (_, weight))| layer.loss * weight).sum())
+    }
+}
+
+fn perceptual(config: &TrainConfig, tv_factor: f64) -> PerceptualConfig {
+    let layers = |layers: &LayerWeights| layers.0.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
+    PerceptualConfig {
+        content_layers: layers(&config.content_layers),
+        style_layers: layers(&config.style_layers),
+        content_weight: config.content_weight,
+        style_weight: config.style_weight,
+        tv_weight: config.tv_weight * tv_factor,
+        statistic: match config.statistic {
+            StatisticKind::Gram => StyleStatistic::Gram,
+            StatisticKind::MeanStd => StyleStatistic::MeanStd,
+        },
+    }
+}
+
+fn measure<B: Backend>(loss: &PerceptualLoss<B>, photos: Tensor<B, 4>) -> Result<Scales, TrainError> {
+    let factors = loss.balance(photos.clone())?;
+    let tv = total_variation(photos).into_data().iter::<f64>().next().unwrap_or(0.0);
+    Ok(Scales {
+        balanced: true,
+        content: factors.content,
+        style: factors.style,
+        tv: if tv > FLAT { 1.0 / tv } else { 1.0 },
+    })
+}
