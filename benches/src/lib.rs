@@ -1,1 +1,4 @@
-//! x
+//! Speed: benchmarks of this project, and scripts that run the peers on the same work in the same run.
+//!
+//! Duty of this room: to measure, never to assert; a test does not depend on time. The benchmarks are in
+//! `benches/benches` (`cargo bench -p impasto-benches`).

@@ -9,7 +9,7 @@
 //! A pickle is a program for a small stack machine; here it is **data, never run**: the reader in `pickle`
 //! knows four harmless names (`OrderedDict`, the storages, the tensor rebuilders), notes calls of them as
 //! values, and refuses a file that mentions any other. What follows from the tensors' names and shapes is
-//! found in `layout`. Memory stays within a small multiple of the file's size whatever the file declares.
+//! found in `layout`. Memory stays within some tens of times the file's size, whatever the file declares.
 //!
 //! Licence and credits of what comes in are unknown and stay empty.
 

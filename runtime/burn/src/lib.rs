@@ -9,14 +9,14 @@
 //! ([`open_painter`]), so that an edit elsewhere never recompiles the CUDA stack.
 
 pub mod backend;
-// pub mod device;
+pub mod device;
 mod error;
 pub mod loss;
 pub mod loss_network;
 pub mod net;
-// pub mod painter;
+pub mod painter;
 
-// pub use device::{Device, DeviceInfo, available};
+pub use device::{Device, DeviceInfo, available};
 pub use error::BurnError;
 pub use net::TransformNet;
-// pub use painter::{Painter, Precision, open_painter};
+pub use painter::{Painter, Precision, open_painter};

@@ -50,7 +50,7 @@ fn gradients(model: &StyleModel, shape: [usize; 4], compute: DType) -> (f64, Vec
     let value = loss.clone().into_scalar();
     let gradients = loss.backward();
     let mut all = vec![input.grad(&gradients).unwrap().into_data().to_vec::<f32>().unwrap()];
-    struct Collect<'a>(&'a burn::tensor::backend::AutodiffGradients, &'a mut Vec<Vec<f32>>);
+    struct Collect<'a>(&'a <Tracked as burn::tensor::backend::AutodiffBackend>::Gradients, &'a mut Vec<Vec<f32>>);
     impl burn::module::ModuleVisitor<Tracked> for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, parameter: &burn::module::Param<Tensor<Tracked, D>>) {
             let gradient = parameter.val().grad(self.0).expect("every parameter has a gradient");

@@ -23,7 +23,7 @@ const FULL_CHROMA_QUALITY: u8 = 90;
 pub enum Format {
     /// PNG, 8 bits a channel, with alpha if there is any. Written with the encoder's fast setting: on photos
     /// and paintings of about 768×600 its files are a tenth larger than the default setting's and take less
-    /// than a tenth of its time. The adaptive row filter is worth 1 % over Paeth alone.
+    /// than a tenth of its time. Choosing the filter row by row would save 1 % more, for four times the time.
     Png,
     /// JPEG; alpha is laid over white.
     Jpeg,
@@ -171,7 +171,7 @@ impl Picture {
         let sink: &mut dyn Sink = &mut sink;
         match format {
             Format::Png => {
-                let (compression, filter) = (CompressionType::Fast, FilterType::Adaptive);
+                let (compression, filter) = (CompressionType::Fast, FilterType::Paeth);
                 self.encode_lossless(PngEncoder::new_with_quality(sink, compression, filter))
             }
             Format::WebP => self.encode_lossless(WebPEncoder::new_lossless(sink)),

@@ -34,6 +34,7 @@ fn check(architecture: &Architecture) {
         let output = architecture.output_size(size);
         assert!(output >= size && output < size + 16, "{size} → {output}");
     }
-    let names: std::collections::BTreeSet<_> = architecture.tensors().into_iter().map(|spec| spec.name).collect();
+    let names: std::collections::BTreeSet<_> =
+        architecture.tensors().into_iter().map(|spec| spec.name).collect();
     assert_eq!(names.len(), architecture.tensors().len(), "names are unique");
 }
