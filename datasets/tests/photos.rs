@@ -216,7 +216,9 @@ fn a_photo_that_vanishes_after_listing_is_replaced() {
 #[test]
 fn real_photos_all_decode() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        println!("skipped: IMPASTO_TEST_DATA is not set");
+        use std::io::Write;
+        // Straight to the descriptor: the harness keeps what `println!` writes of a test that passes.
+        let _ = writeln!(std::io::stderr(), "skipped: real photos: IMPASTO_TEST_DATA is not set");
         return;
     };
     let folder = open(&Path::new(&data).join("photos/train"));

@@ -3,6 +3,11 @@
 //! Duty of this room: parity with PyTorch, fast against iterative, robustness. A test of one crate lives in
 //! that crate; a test that runs a binary lives in that binary's package.
 
+/// The README's Rust snippets, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 use std::path::{Path, PathBuf};
 
 use impasto::Frame;

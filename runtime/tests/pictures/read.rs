@@ -168,7 +168,9 @@ fn the_content_decides_and_not_the_name() {
 #[test]
 fn every_real_photo_is_read() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        println!("skipped: IMPASTO_TEST_DATA is not set");
+        use std::io::Write;
+        // Straight to the descriptor: the harness keeps what `println!` writes of a test that passes.
+        let _ = writeln!(std::io::stderr(), "skipped: real pictures: IMPASTO_TEST_DATA is not set");
         return;
     };
     let mut read = 0;
