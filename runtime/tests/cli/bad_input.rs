@@ -209,7 +209,7 @@ fn a_full_disk() {
 
 /// A file with these tensors and the small model's papers, whether they fit each other or not.
 fn written(tensors: BTreeMap<String, Tensor>) -> Vec<u8> {
-    let json = small_model().metadata().to_json().unwrap();
+    let json = small_model().metadata().to_json().expect("papers");
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), serde_json::json!({ "impasto": json }));
     let mut data = Vec::new();
@@ -220,7 +220,7 @@ fn written(tensors: BTreeMap<String, Tensor>) -> Vec<u8> {
             serde_json::json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [start, data.len()] });
         header.insert(key, entry);
     }
-    let header = serde_json::to_vec(&header).unwrap();
+    let header = serde_json::to_vec(&header).expect("a header");
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 

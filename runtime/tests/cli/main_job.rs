@@ -6,7 +6,7 @@ use impasto::picture::{DecodeOptions, Picture};
 use super::support::{Studio, small_model};
 
 fn open(studio: &Studio, name: &str) -> Picture {
-    Picture::open(studio.path(name), &DecodeOptions::default()).unwrap()
+    Picture::open(studio.path(name), &DecodeOptions::default()).expect("a painting")
 }
 
 #[test]
