@@ -266,6 +266,9 @@ fn check_layers(layers: &[Layer]) -> Result<(), CheckpointError> {
     let mut channels = 3;
     let mut scale: usize = 0; // halvings in force
     for layer in layers {
+        if layer.channels() == 0 {
+            return Err(broken(format!("`{layer}` has no channels")));
+        }
         if layer.channels() > MAX_CHANNELS {
             return Err(broken(format!("`{layer}` has more than {MAX_CHANNELS} channels")));
         }
@@ -701,6 +704,8 @@ mod tests {
             let error = text.parse::<Layers>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
+        assert!(Layers::new(vec![Layer::Residual { channels: 0 }]).is_err());
+        assert!(Architecture::johnson(0).is_err());
         let endless = vec!["c3s1-3"; 65].join(",");
         assert!(endless.parse::<Layers>().unwrap_err().to_string().contains("more than 64"));
     }

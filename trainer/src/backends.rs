@@ -51,13 +51,15 @@ fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
         Device::Wgpu(index) => learn::<Autodiff<backend::Wgpu>>(
             job,
             &match index {
-                Some(index) => burn::backend::wgpu::WgpuDevice::DiscreteGpu(index),
-                None => burn::backend::wgpu::WgpuDevice::DefaultDevice,
+                0 => burn::backend::wgpu::WgpuDevice::DefaultDevice,
+                index => burn::backend::wgpu::WgpuDevice::DiscreteGpu(index),
             },
             false,
         ),
         #[allow(unreachable_patterns)] // reachable when a backend is not built
-        other => Err(TrainError::Config { reason: format!("device {other}: not in this build of impasto-train") }),
+        other => {
+            Err(TrainError::Config { reason: format!("device {other}: not in this build of impasto-train") })
+        }
     }
 }
 
@@ -70,7 +72,10 @@ fn from_panic(job: &Job, panic: &(dyn Any + Send)) -> TrainError {
         .unwrap_or_else(|| "no message".to_owned());
     let message = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let lower = message.to_lowercase();
-    if ["out of memory", "outofmemory", "out_of_memory", "buffer too big", "buffertoobig"].iter().any(|sign| lower.contains(sign)) {
+    if ["out of memory", "outofmemory", "out_of_memory", "buffer too big", "buffertoobig"]
+        .iter()
+        .any(|sign| lower.contains(sign))
+    {
         let config = &job.config;
         return TrainError::OutOfMemory {
             device: config.device.clone(),

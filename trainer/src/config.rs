@@ -14,6 +14,9 @@ use crate::presets::Preset;
 /// The dataset's name that means synthetic scenes, which need no photos.
 pub const DEAD_LEAVES: &str = "dead-leaves";
 
+/// Widest first layer: the widest inner layer has four times as many channels.
+const MAX_WIDTH: usize = impasto_checkpoints::MAX_CHANNELS / 4;
+
 /// Number type of the convolutions while training. Weights, norms, Gram matrices and losses are f32 in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -184,6 +187,9 @@ settings! {
     [long, value_enum] dtype: FileDtype = FileDtype,
     /// Channels of the network's first layer.
     [long] width: usize = usize,
+    /// While training, the network's output is multiplied by this (and set about mid-grey when it is not 1), which
+    /// spares it hundreds of steps; in the style model the factor is part of the last layer's weights.
+    [long] output_gain: f64 = f64,
     /// Height and width of a training crop, in pixels.
     [long] image_size: usize = usize,
     /// Photos a step.
@@ -378,7 +384,9 @@ impl TrainConfig {
     /// The style's name: as told, or the output's file name without its extension.
     pub fn style_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
-            self.output.file_stem().map_or_else(|| "style".to_owned(), |stem| stem.to_string_lossy().into_owned())
+            self.output
+                .file_stem()
+                .map_or_else(|| "style".to_owned(), |stem| stem.to_string_lossy().into_owned())
         })
     }
 
@@ -401,6 +409,9 @@ impl TrainConfig {
                 return Err(out_of_range(name, "0", "at least 1"));
             }
         }
+        if self.width > MAX_WIDTH {
+            return Err(out_of_range("width", &self.width.to_string(), "at most 256"));
+        }
         if !(16..=4096).contains(&self.image_size) {
             return Err(out_of_range("image_size", &self.image_size.to_string(), "16 to 4096 pixels"));
         }
@@ -411,6 +422,9 @@ impl TrainConfig {
         if self.stability_weight != 0.0 && self.image_size < 4 * self.stability_shift + 16 {
             let expected = "at most a quarter of image_size less 4";
             return Err(out_of_range("stability_shift", &self.stability_shift.to_string(), expected));
+        }
+        if !(self.output_gain.is_finite() && self.output_gain > 0.0) {
+            return Err(out_of_range("output_gain", &self.output_gain.to_string(), "a positive number"));
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err(out_of_range("learning_rate", &self.learning_rate.to_string(), "a positive number"));
@@ -432,7 +446,9 @@ impl TrainConfig {
             }
         }
         if self.content_layers.0.is_empty() && self.style_layers.0.is_empty() {
-            return Err(TrainError::Config { reason: "no content and no style layers, expected at least one".into() });
+            return Err(TrainError::Config {
+                reason: "no content and no style layers, expected at least one".into(),
+            });
         }
         Ok(())
     }

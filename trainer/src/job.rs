@@ -185,7 +185,8 @@ fn resumed(
     let Some((manifest, damaged)) = folder.latest()? else {
         return Err(TrainError::Checkpoint {
             path: root,
-            reason: "no complete checkpoint to resume from; hint: leave --resume out to start anew".to_owned(),
+            reason: "no complete checkpoint to resume from; hint: leave --resume out to start anew"
+                .to_owned(),
         });
     };
     for error in damaged {
@@ -197,9 +198,13 @@ fn resumed(
     config.apply(&request.flags);
     let differences = before.differences(&config);
     let list = |which: Vec<&Difference>| which.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (free, strict): (Vec<&Difference>, Vec<_>) = differences.iter().partition(|difference| difference.is_free());
+    let (free, strict): (Vec<&Difference>, Vec<_>) =
+        differences.iter().partition(|difference| difference.is_free());
     if !strict.is_empty() {
-        return Err(TrainError::OtherSettings { path: folder.step_folder(manifest.step), differences: list(strict) });
+        return Err(TrainError::OtherSettings {
+            path: folder.step_folder(manifest.step),
+            differences: list(strict),
+        });
     }
     if !free.is_empty() {
         reporter.note(&format!("settings changed since the checkpoint: {}", list(free)));
@@ -291,7 +296,10 @@ fn loss_weights(
 ) -> Result<LossWeights, TrainError> {
     if choice.random {
         if let Some(path) = &config.loss_weights {
-            let reason = format!("loss_net {choice} has seeded random weights, and a file is given ({})", path.display());
+            let reason = format!(
+                "loss_net {choice} has seeded random weights, and a file is given ({})",
+                path.display()
+            );
             return Err(TrainError::Config { reason });
         }
         // A fixed seed: the loss network is part of the question, not of the run.
@@ -311,7 +319,8 @@ fn find_weights(
     use impasto_burn::loss_network::weights::{FindOptions, find};
     use indicatif::{ProgressBar, ProgressDrawTarget};
 
-    let target = if reporter.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target =
+        if reporter.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(None, target);
     let mut progress = |done: u64, total: Option<u64>| {
         if done == 0 {
@@ -340,7 +349,8 @@ fn find_weights(
     _reporter: &Reporter,
 ) -> Result<LossWeights, TrainError> {
     let Some(path) = &config.loss_weights else {
-        let reason = format!("no weights for {choice}; hint: --loss-weights FILE, or --loss-net random-{choice}");
+        let reason =
+            format!("no weights for {choice}; hint: --loss-weights FILE, or --loss-net random-{choice}");
         return Err(TrainError::Config { reason });
     };
     let weights = LossWeights::load(path)?;

@@ -40,6 +40,7 @@ impl Preset {
             credit_license: None,
             dtype: FileDtype::F16,
             width: 16,
+            output_gain: 64.0,
             image_size: 256,
             batch_size: 4,
             steps: 8000,
@@ -86,13 +87,9 @@ impl Preset {
                 style_size: 256,
                 ..gpu
             },
-            Preset::Full => TrainConfig {
-                width: 32,
-                steps: 59_144,
-                steps_per_checkpoint: 2000,
-                sample_every: 500,
-                ..gpu
-            },
+            Preset::Full => {
+                TrainConfig { width: 32, steps: 59_144, steps_per_checkpoint: 2000, sample_every: 500, ..gpu }
+            }
             Preset::Smoke => TrainConfig {
                 dataset: DEAD_LEAVES.into(),
                 output: PathBuf::from("smoke.safetensors"),

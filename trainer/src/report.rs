@@ -86,7 +86,11 @@ pub fn duration_text(seconds: f64) -> String {
         return format!("{seconds:.0} s");
     }
     let minutes = (seconds / 60.0).round() as u64;
-    if minutes < 90 { format!("{minutes} min") } else { format!("{} h {:02} min", minutes / 60, minutes % 60) }
+    if minutes < 90 {
+        format!("{minutes} min")
+    } else {
+        format!("{} h {:02} min", minutes / 60, minutes % 60)
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +99,9 @@ mod tests {
 
     #[test]
     fn durations_are_readable() {
-        for (seconds, text) in [(4.4, "4 s"), (89.0, "89 s"), (91.0, "2 min"), (5400.0, "1 h 30 min"), (-1.0, "0 s")] {
+        for (seconds, text) in
+            [(4.4, "4 s"), (89.0, "89 s"), (91.0, "2 min"), (5400.0, "1 h 30 min"), (-1.0, "0 s")]
+        {
             assert_eq!(duration_text(seconds), text);
         }
     }

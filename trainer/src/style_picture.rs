@@ -31,7 +31,8 @@ impl StylePicture {
     /// [`TrainError::Io`], [`TrainError::Picture`], and [`TrainError::Style`] for a picture with a side below
     /// [`SMALLEST_SIDE`], as it is or at the size asked for.
     pub fn open(path: &Path, size: usize) -> Result<Self, TrainError> {
-        let bytes = fs::read(path).map_err(|source| TrainError::io("read the style picture", path, source))?;
+        let bytes =
+            fs::read(path).map_err(|source| TrainError::io("read the style picture", path, source))?;
         let name = path.display().to_string();
         let frame = Picture::from_bytes(&bytes, &name, &DecodeOptions::default())?.frame;
         let too_small = |width: usize, height: usize, hint: &str| TrainError::Style {
@@ -72,8 +73,13 @@ fn resize(frame: Frame, size: usize) -> Result<Frame, TrainError> {
 
 /// Bands along two interfering waves, each a pigment, with bristle marks along the band.
 fn strokes(side: usize) -> Result<Frame, TrainError> {
-    const PIGMENTS: [[f32; 3]; 5] =
-        [[24.0, 38.0, 92.0], [236.0, 190.0, 52.0], [196.0, 64.0, 40.0], [62.0, 128.0, 148.0], [244.0, 232.0, 208.0]];
+    const PIGMENTS: [[f32; 3]; 5] = [
+        [24.0, 38.0, 92.0],
+        [236.0, 190.0, 52.0],
+        [196.0, 64.0, 40.0],
+        [62.0, 128.0, 148.0],
+        [244.0, 232.0, 208.0],
+    ];
     let mut frame = Frame::black(side, side);
     for (index, pixel) in frame.rgb_mut().chunks_exact_mut(3).enumerate() {
         let (x, y) = ((index % side) as f32 / side as f32, (index / side) as f32 / side as f32);
@@ -82,7 +88,8 @@ fn strokes(side: usize) -> Result<Frame, TrainError> {
         let pigment = PIGMENTS[band.floor().rem_euclid(PIGMENTS.len() as f32) as usize % PIGMENTS.len()];
         let across = band - band.floor();
         // Paint is thick in the middle of a stroke and thin at its edge; bristles run along it.
-        let relief = 0.75 + 0.35 * (std::f32::consts::PI * across).sin() + 0.1 * (60.0 * swirl + 25.0 * (x - y)).sin();
+        let relief =
+            0.75 + 0.35 * (std::f32::consts::PI * across).sin() + 0.1 * (60.0 * swirl + 25.0 * (x - y)).sin();
         for (value, colour) in pixel.iter_mut().zip(pigment) {
             *value = (colour * relief).clamp(0.0, 255.0) as u8;
         }

@@ -83,7 +83,9 @@ pub enum BurnError {
         known: String,
     },
     /// The loss network has the layer, but the file of its weights ends before it.
-    #[error("{origin}: the weights end at {deepest}, layer {layer} was asked for; hint: a layer up to {deepest}, or a file of the whole network")]
+    #[error(
+        "{origin}: the weights end at {deepest}, layer {layer} was asked for; hint: a layer up to {deepest}, or a file of the whole network"
+    )]
     LayerNotInWeights {
         /// The layer asked for.
         layer: String,
@@ -93,7 +95,9 @@ pub enum BurnError {
         deepest: String,
     },
     /// A picture is so small that nothing of it reaches the layer.
-    #[error("a picture of {width} x {height} is too small for layer {layer} of {network}, expected at least {smallest} x {smallest}; hint: a larger picture or a shallower layer")]
+    #[error(
+        "a picture of {width} x {height} is too small for layer {layer} of {network}, expected at least {smallest} x {smallest}; hint: a larger picture or a shallower layer"
+    )]
     PictureTooSmall {
         /// The picture's width.
         width: usize,
@@ -133,7 +137,9 @@ pub enum BurnError {
         reason: String,
     },
     /// There are no weights for the loss network, and no way to get them.
-    #[error("no weights for {network}: {reason}; hint: give a file with --loss-weights FILE, or put one ({network}*.safetensors or {network}*.pth) into {folder}, or use --loss-net random-{network}")]
+    #[error(
+        "no weights for {network}: {reason}; hint: give a file with --loss-weights FILE, or put one ({network}*.safetensors or {network}*.pth) into {folder}, or use --loss-net random-{network}"
+    )]
     NoLossWeights {
         /// The loss network.
         network: &'static str,

@@ -34,7 +34,13 @@ pub trait Painter: Send {
     ///
     /// # Errors
     /// [`BurnError::BufferSize`] when a buffer does not fit the size, [`BurnError::Failed`] when the device fails.
-    fn paint(&mut self, rgb: &[u8], width: usize, height: usize, painted: &mut [f32]) -> Result<(), BurnError>;
+    fn paint(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: &mut [f32],
+    ) -> Result<(), BurnError>;
 
     /// Where it paints.
     fn device(&self) -> Device;
@@ -112,7 +118,13 @@ impl<B: Backend> Painter for NetPainter<B>
 where
     TransformNet<B>: Send,
 {
-    fn paint(&mut self, rgb: &[u8], width: usize, height: usize, painted: &mut [f32]) -> Result<(), BurnError> {
+    fn paint(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: &mut [f32],
+    ) -> Result<(), BurnError> {
         let expected = width.saturating_mul(height).saturating_mul(3);
         for found in [rgb.len(), painted.len()] {
             if found != expected {
@@ -168,5 +180,7 @@ pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> Result<R, String> {
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it stopped without a message").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it stopped without a message")
+        .to_owned()
 }

@@ -1,5 +1,7 @@
 //! The network's forward pass: every architecture at every size, and the way from and to a style model.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_burn::TransformNet;
 use impasto_burn::backend::Cpu;
@@ -97,8 +99,7 @@ fn instance_norm_of_a_large_plane_survives_half_precision() {
     // 65,536 values: neither the count (f16) nor the sum of squares fits a half type.
     let device = Default::default();
     let norm = InstanceNorm::<Cpu>::new(vec![2.0, 1.0], vec![1.0, -1.0], 1e-5, &device);
-    let values: Vec<f32> =
-        random::uniform(5, "plane", 2 * 256 * 256).map(|u| 200.0 + 50.0 * u).collect();
+    let values: Vec<f32> = random::uniform(5, "plane", 2 * 256 * 256).map(|u| 200.0 + 50.0 * u).collect();
     let input = Tensor::<Cpu, 4>::from_data(TensorData::new(values, [1, 2, 256, 256]), &device);
     let expected = norm.forward(input.clone()).into_data().to_vec::<f32>().unwrap();
     // Of a normalized uniform value (at most √3), the inputs' rounding is what is left: ulp / deviation.

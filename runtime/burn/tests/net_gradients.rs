@@ -1,5 +1,7 @@
 //! Gradients of the network: the CPU's kernels against finite differences, and against Burn's own operations.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use burn::backend::Autodiff;
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_burn::TransformNet;
@@ -34,7 +36,11 @@ fn architectures() -> Vec<Architecture> {
     all
 }
 
-fn noise<B: burn::tensor::backend::Backend>(name: &str, shape: [usize; 4], device: &B::Device) -> Tensor<B, 4> {
+fn noise<B: burn::tensor::backend::Backend>(
+    name: &str,
+    shape: [usize; 4],
+    device: &B::Device,
+) -> Tensor<B, 4> {
     let values: Vec<f32> = random::uniform(3, name, shape.iter().product()).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
@@ -50,7 +56,10 @@ fn gradients(model: &StyleModel, shape: [usize; 4], compute: DType) -> (f64, Vec
     let value = loss.clone().into_scalar();
     let gradients = loss.backward();
     let mut all = vec![input.grad(&gradients).unwrap().into_data().to_vec::<f32>().unwrap()];
-    struct Collect<'a>(&'a <Tracked as burn::tensor::backend::AutodiffBackend>::Gradients, &'a mut Vec<Vec<f32>>);
+    struct Collect<'a>(
+        &'a <Tracked as burn::tensor::backend::AutodiffBackend>::Gradients,
+        &'a mut Vec<Vec<f32>>,
+    );
     impl burn::module::ModuleVisitor<Tracked> for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, parameter: &burn::module::Param<Tensor<Tracked, D>>) {
             let gradient = parameter.val().grad(self.0).expect("every parameter has a gradient");
@@ -69,11 +78,14 @@ fn the_cpu_kernels_have_the_gradients_of_burn_s_operations() {
             // In f64 the network takes Burn's operations, which is what GPUs run.
             let (loss, own) = gradients(&model, size, DType::F32);
             let (expected_loss, expected) = gradients(&model, size, DType::F64);
-            let case = format!("{architecture} {:?} {:?} {size:?}", architecture.padding, architecture.upsampling);
+            let case =
+                format!("{architecture} {:?} {:?} {size:?}", architecture.padding, architecture.upsampling);
             assert!((loss - expected_loss).abs() < 1e-3 * expected_loss.abs().max(1.0), "{case}: {loss}");
             assert_eq!(own.len(), expected.len());
+            // A bias before a norm has gradient 0: its rounding is measured by what the other tensors have.
+            let largest = expected.iter().flatten().fold(0.0_f32, |m, v| m.max(v.abs()));
             for (index, (own, expected)) in own.iter().zip(&expected).enumerate() {
-                let scale = expected.iter().fold(1e-2_f32, |m, v| m.max(v.abs()));
+                let scale = expected.iter().fold(0.03 * largest, |m, v| m.max(v.abs()));
                 for (a, b) in own.iter().zip(expected) {
                     assert!((a - b).abs() < 1e-3 * scale, "{case}, tensor {index}: {a} and {b} of {scale}");
                 }
@@ -106,7 +118,10 @@ fn gradients_agree_with_finite_differences() {
         let along = direction.into_data().to_vec::<f32>().unwrap();
         let expected: f64 = gradients[0].iter().zip(&along).map(|(g, v)| f64::from(*g) * f64::from(*v)).sum();
         let size: f64 = gradients[0].iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>().sqrt();
-        assert!((measured - expected).abs() < 0.02 * size.max(1.0), "{architecture}: {measured} and {expected}");
+        assert!(
+            (measured - expected).abs() < 0.02 * size.max(1.0),
+            "{architecture}: {measured} and {expected}"
+        );
     }
 }
 

@@ -1,5 +1,7 @@
 //! Painting through the trait: what comes out, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use impasto_burn::{BurnError, Device, Precision, open_painter};
 use impasto_checkpoints::{Architecture, StyleModel, random};
 
@@ -23,7 +25,8 @@ fn the_cpu_paints_what_the_network_gives() {
     painter.paint(&rgb, width, height, &mut painted).unwrap();
     let planes: Vec<f32> =
         (0..3).flat_map(|c| rgb.iter().skip(c).step_by(3)).map(|&v| f32::from(v)).collect();
-    let input = Tensor::<Cpu, 4>::from_data(TensorData::new(planes, [1, 3, height, width]), &Default::default());
+    let input =
+        Tensor::<Cpu, 4>::from_data(TensorData::new(planes, [1, 3, height, width]), &Default::default());
     let network = TransformNet::from_model(&model(), &Default::default()).unwrap();
     let expected = network.forward(input).into_data().to_vec::<f32>().unwrap();
     for (at, value) in painted.iter().enumerate() {

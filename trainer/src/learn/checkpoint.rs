@@ -116,8 +116,12 @@ impl CheckpointFolder {
 
     /// The steps of the complete checkpoints, oldest first.
     pub fn complete(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> =
-            self.folders().into_iter().filter(|(_, path)| path.join(MANIFEST).is_file()).map(|(step, _)| step).collect();
+        let mut steps: Vec<u64> = self
+            .folders()
+            .into_iter()
+            .filter(|(_, path)| path.join(MANIFEST).is_file())
+            .map(|(step, _)| step)
+            .collect();
         steps.sort_unstable();
         steps
     }
@@ -140,7 +144,8 @@ impl CheckpointFolder {
     pub fn read(&self, step: u64) -> Result<Manifest, TrainError> {
         let folder = self.step_folder(step);
         let path = folder.join(MANIFEST);
-        let broken = |path: &Path, reason: String| TrainError::Checkpoint { path: path.to_path_buf(), reason };
+        let broken =
+            |path: &Path, reason: String| TrainError::Checkpoint { path: path.to_path_buf(), reason };
         let text = fs::read_to_string(&path).map_err(|source| TrainError::io("read", &path, source))?;
         let manifest: Manifest = serde_json::from_str(&text)
             .map_err(|error| broken(&path, format!("not a manifest of this version: {error}")))?;
@@ -152,7 +157,8 @@ impl CheckpointFolder {
             let path = folder.join(&part.name);
             let bytes = fs::read(&path).map_err(|source| TrainError::io("read", &path, source))?;
             if bytes.len() as u64 != part.bytes || sha256_hex(&bytes) != part.sha256 {
-                let reason = format!("{} bytes that are not those of the manifest ({})", bytes.len(), part.bytes);
+                let reason =
+                    format!("{} bytes that are not those of the manifest ({})", bytes.len(), part.bytes);
                 return Err(broken(&path, reason));
             }
         }
@@ -279,7 +285,9 @@ impl CheckpointFolder {
 /// Makes a folder's entries survive a power cut.
 fn sync_folder(path: &Path) -> Result<(), TrainError> {
     #[cfg(unix)]
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| TrainError::io("sync", path, source))?;
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| TrainError::io("sync", path, source))?;
     #[cfg(not(unix))]
     let _ = path; // elsewhere a folder cannot be opened as a file; the rename is ordered by the file system
     Ok(())

@@ -48,7 +48,8 @@ struct Scale<B: AutodiffBackend> {
 impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
-            self.gradients.register::<B::InnerBackend, D>(param.id, gradient * self.factor.clone().unsqueeze());
+            self.gradients
+                .register::<B::InnerBackend, D>(param.id, gradient * self.factor.clone().unsqueeze());
         }
     }
 }

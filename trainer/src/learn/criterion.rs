@@ -18,7 +18,8 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use impasto::Frame;
 use impasto_burn::BurnError;
 use impasto_burn::loss::{
-    Balance as Factors, Losses, PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic, total_variation,
+    Balance as Factors, Losses, PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic,
+    total_variation,
 };
 use impasto_burn::loss_network::{LossNetwork, LossWeights, Pooling};
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,11 @@ impl<B: Backend> Criterion<B> {
     pub fn summary(&self) -> String {
         let config = self.loss.config();
         let layers = |layers: &[(String, f64)]| {
-            layers.iter().map(|(layer, weight)| format!("{layer} {weight:.3e}")).collect::<Vec<_>>().join(", ")
+            layers
+                .iter()
+                .map(|(layer, weight)| format!("{layer} {weight:.3e}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         format!(
             "losses{}: content {} × ({}), style {} × ({}), tv {:.3e}, stability {}",
@@ -199,17 +204,24 @@ impl<B: Backend> Criterion<B> {
     /// The weighted shares in the order of the names; they sum to the first.
     fn row(&self, losses: Losses<B>, stability: Option<Tensor<B, 1>>) -> Tensor<B, 1> {
         let config = self.loss.config();
-        let share = |(loss, (_, weight)): ((String, Tensor<B, 1>), &(String, f64)), factor: f64| loss.1 * (weight * factor);
+        let share = |(loss, (_, weight)): ((String, Tensor<B, 1>), &(String, f64)), factor: f64| {
+            loss.1 * (weight * factor)
+        };
         let content: Vec<_> = losses
             .content
             .into_iter()
             .zip(&config.content_layers)
             .map(|pair| share(pair, config.content_weight))
             .collect();
-        let style: Vec<_> =
-            losses.style.into_iter().zip(&config.style_layers).map(|pair| share(pair, config.style_weight)).collect();
+        let style: Vec<_> = losses
+            .style
+            .into_iter()
+            .zip(&config.style_layers)
+            .map(|pair| share(pair, config.style_weight))
+            .collect();
         let zero = losses.tv.zeros_like();
-        let sum = |shares: &[Tensor<B, 1>]| shares.iter().cloned().fold(zero.clone(), |sum, share| sum + share);
+        let sum =
+            |shares: &[Tensor<B, 1>]| shares.iter().cloned().fold(zero.clone(), |sum, share| sum + share);
         let stability = stability.map_or_else(|| zero.clone(), |stability| stability * self.stability_weight);
         let mut values = vec![
             losses.total + stability.clone(),
@@ -237,7 +249,8 @@ impl<B: Backend> Criterion<B> {
 }
 
 fn perceptual(config: &TrainConfig, tv_factor: f64) -> PerceptualConfig {
-    let layers = |layers: &LayerWeights| layers.0.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
+    let layers =
+        |layers: &LayerWeights| layers.0.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
     PerceptualConfig {
         content_layers: layers(&config.content_layers),
         style_layers: layers(&config.style_layers),

@@ -96,7 +96,8 @@ impl<B: AutodiffBackend> Feed<B> {
         let image_size = config.image_size as u32;
         let batches = if config.overfit > 0 {
             let count = config.overfit.div_ceil(config.batch_size) as u64;
-            let batches = (0..count).map(|step| source.batch(config.seed, step, config.batch_size, image_size));
+            let batches =
+                (0..count).map(|step| source.batch(config.seed, step, config.batch_size, image_size));
             Batches::Few { batches: batches.collect::<Result<_, _>>()?, next: next_step }
         } else {
             let loader = LoaderConfig {

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clip;
 pub mod criterion;
 pub mod feed;
+pub mod gain;
 pub mod sample;
 pub mod schedule;
 pub mod session;

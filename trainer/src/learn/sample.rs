@@ -12,6 +12,7 @@ use impasto_checkpoints::{Credit, Dtype, Metadata, StyleModel, Training, write_a
 
 use crate::config::{FileDtype, TrainConfig};
 use crate::error::TrainError;
+use crate::learn::gain::folded;
 use crate::log::logger::Journal;
 use crate::report::Reporter;
 
@@ -96,7 +97,7 @@ impl<B: Backend> Sampler<B> {
             FileDtype::F16 => Dtype::F16,
             FileDtype::Bf16 => Dtype::Bf16,
         };
-        Ok(net.to_model(metadata)?.to_dtype(dtype)?)
+        Ok(folded(&net.to_model(metadata)?)?.to_dtype(dtype)?)
     }
 
     /// Writes the style model and, beside it, the resolved settings.

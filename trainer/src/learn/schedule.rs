@@ -49,7 +49,8 @@ impl Schedule {
             }
             ScheduleKind::Step => self.decay_factor.powf((step / self.decay_every) as f64),
         };
-        let warmup = if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };
+        let warmup =
+            if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };
         self.learning_rate * shape * warmup
     }
 }
@@ -112,7 +113,8 @@ mod tests {
             whole.step();
         }
         let record = LrScheduler::to_record::<Cpu>(&whole);
-        let mut resumed = LrScheduler::load_record::<Cpu>(schedule(|c| c.schedule = ScheduleKind::Cosine), record);
+        let mut resumed =
+            LrScheduler::load_record::<Cpu>(schedule(|c| c.schedule = ScheduleKind::Cosine), record);
         assert_eq!(whole.step().to_bits(), resumed.step().to_bits());
     }
 }

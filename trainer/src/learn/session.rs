@@ -10,7 +10,7 @@ use burn::train::checkpoint::Checkpointer;
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::{Learner, SupervisedTraining, TrainStep, TrainingStrategy};
 use impasto_burn::TransformNet;
-use impasto_checkpoints::{Architecture, StyleModel};
+use impasto_checkpoints::StyleModel;
 use impasto_datasets::Picture;
 
 use crate::error::TrainError;
@@ -18,6 +18,7 @@ use crate::job::{Job, Outcome};
 use crate::learn::checkpoint::{CheckpointFolder, PartCheckpointer};
 use crate::learn::criterion::Criterion;
 use crate::learn::feed::{Feed, HeldOut, to_tensor};
+use crate::learn::gain::trained_architecture;
 use crate::learn::sample::Sampler;
 use crate::learn::schedule::Schedule;
 use crate::learn::strategy::{Components, Loop};
@@ -44,8 +45,14 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
     let calibration = job.source.batch(config.seed, 0, config.batch_size, config.image_size as u32)?;
     let size = config.image_size;
     let photos = to_tensor(&calibration.images, [config.batch_size, size, size], device);
-    let criterion =
-        Arc::new(Criterion::<B::InnerBackend>::new(config, &job.weights, &job.style.frame, photos, scales, device)?);
+    let criterion = Arc::new(Criterion::<B::InnerBackend>::new(
+        config,
+        &job.weights,
+        &job.style.frame,
+        photos,
+        scales,
+        device,
+    )?);
     reporter.note(&criterion.summary());
 
     let held_out = HeldOut::new(&validation_pictures(job)?, Arc::clone(&criterion), device);
@@ -116,7 +123,7 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
 /// The held-out photos; a folder too small to hold any out is validated on what it is trained on.
 fn validation_pictures(job: &Job) -> Result<Vec<Picture>, TrainError> {
     let config = &job.config;
-    let side = config.image_size.min(SAMPLE_SIDE).max(64) as u32;
+    let side = config.image_size.clamp(64, SAMPLE_SIDE) as u32;
     let wanted = config.validation_photos;
     let mut pictures: Vec<Picture> =
         if config.overfit > 0 { Vec::new() } else { job.source.validation(side)?.take(wanted).collect() };
@@ -141,7 +148,7 @@ fn learner<B: AutodiffBackend>(
     device: &B::Device,
 ) -> Result<Learner<Components<B>>, TrainError> {
     let config = &job.config;
-    let initial = StyleModel::initial(Architecture::johnson(config.width)?, config.seed)?;
+    let initial = StyleModel::initial(trained_architecture(config.width, config.output_gain)?, config.seed)?;
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, device)? };
     let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
     let mut learner = Learner::new(trainee, optimizer, Schedule::new(config, 0));
@@ -170,6 +177,11 @@ fn estimate<B: AutodiffBackend>(
     done: u64,
 ) -> Result<String, TrainError> {
     let config = &job.config;
+    if done >= config.steps {
+        return Ok(format!(
+            "all {done} steps are taken; hint: raise --steps and start anew, or use the model as it is"
+        ));
+    }
     let batch = job.source.batch(config.seed, done, config.batch_size, config.image_size as u32)?;
     let run = |times: u32| {
         let started = Instant::now();
@@ -191,7 +203,10 @@ fn estimate<B: AutodiffBackend>(
     Ok(if done == 0 {
         format!("{left} steps of {:.2} s ({speed:.1} images/s): about {total}", seconds)
     } else {
-        format!("{left} steps left after step {done}, {:.2} s each ({speed:.1} images/s): about {total}", seconds)
+        format!(
+            "{left} steps left after step {done}, {:.2} s each ({speed:.1} images/s): about {total}",
+            seconds
+        )
     })
 }
 
@@ -211,4 +226,3 @@ fn style_distances<B: burn::tensor::backend::Backend>(
     let count = held_out.photos().len().max(1) as f64;
     Ok(sums.map(|sum| sum / count))
 }
-

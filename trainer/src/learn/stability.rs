@@ -69,9 +69,8 @@ impl<B: Backend> Disturbance<B> {
     pub fn loss<A: Backend>(&self, painted: Tensor<A, 4>, again: Tensor<A, 4>) -> Tensor<A, 1> {
         let [height, width] = self.size;
         let border = BORDER.min(height.min(width) / 4);
-        let inside = |x: Tensor<A, 4>| {
-            x.narrow(2, border, height - 2 * border).narrow(3, border, width - 2 * border)
-        };
+        let inside =
+            |x: Tensor<A, 4>| x.narrow(2, border, height - 2 * border).narrow(3, border, width - 2 * border);
         let change = (inside(again) - inside(self.crop(painted))).square().mean();
         (change / self.variance - 1.0).clamp_min(0.0)
     }

@@ -167,10 +167,8 @@ impl<B: AutodiffBackend> Loop<B> {
             let seconds = (now - before).as_secs_f64().max(1e-9);
             before = now;
             let rate = state.learner.lr_current();
-            row.host = vec![
-                (LEARNING_RATE, rate),
-                (IMAGES_PER_SECOND, self.config.batch_size as f64 / seconds),
-            ];
+            row.host =
+                vec![(LEARNING_RATE, rate), (IMAGES_PER_SECOND, self.config.batch_size as f64 / seconds)];
             state.last = Some(row.clone());
             let progress = Progress::new((step % per_epoch) as usize + 1, per_epoch as usize);
             let global = self.global_progress(step);
@@ -178,12 +176,16 @@ impl<B: AutodiffBackend> Loop<B> {
             state.processor.process_train(LearnerEvent::ProcessedItem(item));
 
             let early = !state.sampled && state.started.elapsed() > FIRST_SAMPLE;
-            if early || state.step.is_multiple_of(self.config.sample_every) || state.step == self.config.steps {
+            if early || state.step.is_multiple_of(self.config.sample_every) || state.step == self.config.steps
+            {
                 state.sampled = true;
                 self.sampler.paint(state.step, &state.learner.model().valid().net);
                 before = Instant::now(); // the sample is not part of the speed
             }
-            if state.step.is_multiple_of(per_epoch) || state.step == self.config.steps || interrupter.should_stop() {
+            if state.step.is_multiple_of(per_epoch)
+                || state.step == self.config.steps
+                || interrupter.should_stop()
+            {
                 return Ok(());
             }
         }
@@ -213,7 +215,9 @@ impl<B: AutodiffBackend> Loop<B> {
         let model = self.sampler.style_model(state.step, &state.learner.model().valid().net)?;
         self.folder.begin(state.step)?;
         state.checkpointer.checkpoint(&state.learner, state.step as usize, state.store);
-        self.folder.finish(state.step, &self.identity, &self.scales).map_err(|error| self.kept(error, state.saved))?;
+        self.folder
+            .finish(state.step, &self.identity, &self.scales)
+            .map_err(|error| self.kept(error, state.saved))?;
         state.saved = Some(state.step);
         self.sampler.write_model(&model)
     }

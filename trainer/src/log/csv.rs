@@ -45,7 +45,12 @@ impl Csv {
         let cells: Vec<String> = self
             .columns
             .iter()
-            .map(|name| find(name).filter(|value| value.is_finite()).map(|value| value.to_string()).unwrap_or_default())
+            .map(|name| {
+                find(name)
+                    .filter(|value| value.is_finite())
+                    .map(|value| value.to_string())
+                    .unwrap_or_default()
+            })
             .collect();
         self.file.write_all(format!("{}\n", cells.join(",")).as_bytes())
     }

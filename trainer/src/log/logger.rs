@@ -120,7 +120,12 @@ impl MetricLogger for JournalLogger {
         self.journal.values(split, &values);
     }
 
-    fn read_numeric(&mut self, _name: &str, _epoch: usize, _split: &Split) -> Result<Vec<NumericEntry>, String> {
+    fn read_numeric(
+        &mut self,
+        _name: &str,
+        _epoch: usize,
+        _split: &Split,
+    ) -> Result<Vec<NumericEntry>, String> {
         Ok(Vec::new()) // nothing here stops or saves by a metric; burn-train takes an error for a bug
     }
 

@@ -23,11 +23,17 @@ pub struct ProgressLine {
 impl ProgressLine {
     /// The line of a run of `steps`, `done` of which were taken earlier. Hidden when stderr is no terminal.
     pub fn new(reporter: Reporter, done: u64, steps: u64, steps_per_epoch: u64) -> Self {
-        let target = if reporter.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if reporter.shows_progress() {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let template = "learning [{bar:30}] {pos}/{len} steps  {msg}  {eta} left";
         bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "),
+            ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> "),
         );
         bar.set_position(done);
         bar.reset_eta();

@@ -33,15 +33,17 @@ pub(crate) fn check(index: usize) -> Result<(), Missing> {
 
 /// Names of the cards.
 pub(crate) fn names() -> Result<Vec<String>, Missing> {
-    const CANDIDATES: &[&str] =
-        if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
+    const CANDIDATES: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
     let driver = load(CANDIDATES)
         .ok_or_else(|| Missing::new(format!("cannot load the driver ({})", CANDIDATES[0]), DRIVER_HINT))?;
     let failed = |call: &str, code: c_int| {
         Missing::new(format!("the driver answers {call} with error {code}"), DRIVER_HINT)
     };
     let lacks = |error: libloading::Error| {
-        Missing::new(format!("the driver lacks a function: {}", crate::error::one_line(&error.to_string())), DRIVER_HINT)
+        Missing::new(
+            format!("the driver lacks a function: {}", crate::error::one_line(&error.to_string())),
+            DRIVER_HINT,
+        )
     };
     type Init = unsafe extern "system" fn(c_uint) -> c_int;
     type Count = unsafe extern "system" fn(*mut c_int) -> c_int;
@@ -84,7 +86,14 @@ pub(crate) fn names() -> Result<Vec<String>, Missing> {
 /// Burn compiles its kernels at run time: NVRTC and the headers must be there.
 fn check_compiler() -> Result<(), Missing> {
     const CANDIDATES: &[&str] = if cfg!(windows) {
-        &["nvrtc.dll", "nvrtc64.dll", "nvrtc64_130_0.dll", "nvrtc64_120_0.dll", "nvrtc64_12.dll", "nvrtc64_11.dll"]
+        &[
+            "nvrtc.dll",
+            "nvrtc64.dll",
+            "nvrtc64_130_0.dll",
+            "nvrtc64_120_0.dll",
+            "nvrtc64_12.dll",
+            "nvrtc64_11.dll",
+        ]
     } else {
         &["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11"]
     };

@@ -31,7 +31,9 @@ fn adapters() -> Vec<(WgpuDevice, String)> {
         };
         let infos: Vec<_> = adapters.iter().map(|adapter| adapter.get_info()).collect();
         let mut found = Vec::new();
-        for kind in [DeviceType::DiscreteGpu, DeviceType::IntegratedGpu, DeviceType::VirtualGpu, DeviceType::Cpu] {
+        for kind in
+            [DeviceType::DiscreteGpu, DeviceType::IntegratedGpu, DeviceType::VirtualGpu, DeviceType::Cpu]
+        {
             for (index, info) in infos.iter().filter(|info| info.device_type == kind).enumerate() {
                 let device = match kind {
                     DeviceType::DiscreteGpu => WgpuDevice::DiscreteGpu(index),

@@ -52,7 +52,9 @@ impl<B: Backend> PerceptualLoss<B> {
                     let loss = loss.into_data().iter::<f64>().next().unwrap_or(f64::NAN);
                     if !loss.is_finite() {
                         return Err(BurnError::PerceptualLoss {
-                            reason: format!("{loss} at {layer} before any painting, expected a finite number"),
+                            reason: format!(
+                                "{loss} at {layer} before any painting, expected a finite number"
+                            ),
                         });
                     }
                     Ok((layer.clone(), if loss > NOTHING { 1.0 / loss } else { 1.0 }))

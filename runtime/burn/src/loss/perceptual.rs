@@ -101,8 +101,8 @@ impl LossValues {
 /// The perceptual loss of Johnson et al. 2016 (and, with its gradient taken by the picture, of Gatys et al. 2016):
 /// `content_weight · Σ w·content_loss + style_weight · Σ w·style_loss + tv_weight · total_variation`.
 ///
-/// `B` is a backend without autodiff: the style is computed once, content features never enter a graph, and the
-/// loss network's gradient is [`LossNetwork::value_and_gradient`]. Gradients flow to the painted picture only.
+/// `B` is a backend without autodiff: the style is computed once and content features never enter a graph.
+/// Gradients flow to the painted picture only; [`PerceptualLoss::forward`] puts that part on `Autodiff<B>`.
 #[derive(Debug, Clone)]
 pub struct PerceptualLoss<B: Backend> {
     pub(super) network: LossNetwork<B>,
@@ -126,7 +126,8 @@ impl<B: Backend> PerceptualLoss<B> {
         styles: &[StylePicture<B>],
     ) -> Result<Self, BurnError> {
         check(config, styles)?;
-        let names = |layers: &[(String, f64)]| layers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let names =
+            |layers: &[(String, f64)]| layers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         let content = names(&config.content_layers);
         let style_names = names(&config.style_layers);
         let layers = network.layers(&[content.clone(), style_names.clone()].concat())?;
@@ -186,35 +187,17 @@ impl<B: Backend> PerceptualLoss<B> {
     ///
     /// # Errors
     /// As [`LossNetwork::features`]; [`BurnError::PerceptualLoss`] when painted and content differ in size.
-    pub fn evaluate(&self, painted: Tensor<B, 4>, content: &ContentTarget<B>) -> Result<Losses<B>, BurnError> {
+    pub fn evaluate(
+        &self,
+        painted: Tensor<B, 4>,
+        content: &ContentTarget<B>,
+    ) -> Result<Losses<B>, BurnError> {
         let features = self.network.features(painted.clone(), &self.layers)?;
         self.terms(painted, features, content.features.clone(), self.style.clone())
     }
 
-    /// The losses and the gradient of their total with respect to the painted picture (`[batch, 3, height,
-    /// width]`, f32): what an optimizer of the picture needs. `A` is `Autodiff<B>`.
-    ///
-    /// # Errors
-    /// As [`PerceptualLoss::evaluate`].
-    pub fn value_and_gradient<A: AutodiffBackend<InnerBackend = B>>(
-        &self,
-        painted: Tensor<B, 4>,
-        content: &ContentTarget<B>,
-    ) -> Result<(Losses<B>, Tensor<B, 4>), BurnError> {
-        let (_, gradient, losses) =
-            self.network.value_and_gradient::<A, _>(painted, &self.layers, |painted, features| {
-                let content = content.features.iter().cloned().map(Tensor::from_inner).collect();
-                let style = self.style.iter().cloned().map(from_inner).collect();
-                let losses = self.terms(painted, features, content, style)?;
-                Ok((losses.total.clone(), losses.inner()))
-            })?;
-        Ok((losses, gradient))
-    }
-
     /// The losses, and their total as part of the graph that made `painted`: what a training step needs.
-    ///
-    /// The total's value is [`Losses::total`] and its gradient with respect to `painted` the one of
-    /// [`PerceptualLoss::value_and_gradient`], which is computed right here.
+    /// `A` is `Autodiff<B>`.
     ///
     /// # Errors
     /// As [`PerceptualLoss::evaluate`].
@@ -223,12 +206,28 @@ impl<B: Backend> PerceptualLoss<B> {
         painted: Tensor<A, 4>,
         content: &ContentTarget<B>,
     ) -> Result<(Tensor<A, 1>, Losses<B>), BurnError> {
-        let inner = painted.clone().inner();
-        let (losses, gradient) = self.value_and_gradient::<A>(inner.clone(), content)?;
-        // (painted − its own value) · gradient is 0 and has that gradient.
-        let still = (painted - Tensor::from_inner(inner)).cast(burn::tensor::FloatDType::F32);
-        let total = (still * Tensor::from_inner(gradient)).sum() + Tensor::from_inner(losses.total.clone());
-        Ok((total, losses))
+        let features = self.network.to_autodiff::<A>().features(painted.clone(), &self.layers)?;
+        let content = content.features.iter().cloned().map(Tensor::from_inner).collect();
+        let style = self.style.iter().cloned().map(from_inner).collect();
+        let losses = self.terms(painted, features, content, style)?;
+        Ok((losses.total.clone(), losses.inner()))
+    }
+
+    /// The losses and the gradient of their total with respect to the painted picture (`[batch, 3, height,
+    /// width]`): what an optimizer of the picture needs. `A` is `Autodiff<B>`.
+    ///
+    /// # Errors
+    /// As [`PerceptualLoss::evaluate`].
+    pub fn value_and_gradient<A: AutodiffBackend<InnerBackend = B>>(
+        &self,
+        painted: Tensor<B, 4>,
+        content: &ContentTarget<B>,
+    ) -> Result<(Losses<B>, Tensor<B, 4>), BurnError> {
+        let leaf = Tensor::<A, 4>::from_inner(painted).require_grad();
+        let (total, losses) = self.forward(leaf.clone(), content)?;
+        let gradient = leaf.grad(&total.backward());
+        // Without a weight above 0 nothing reaches the picture.
+        Ok((losses, gradient.unwrap_or_else(|| leaf.inner().zeros_like())))
     }
 
     /// All losses, on whatever backend the features are on.
@@ -282,9 +281,9 @@ impl<B: Backend> PerceptualLoss<B> {
         let tensors = [&losses.total, &losses.tv].into_iter();
         let tensors = tensors.chain(losses.content.iter().chain(&losses.style).map(|(_, loss)| loss));
         let numbers = Tensor::cat(tensors.cloned().collect(), 0).into_data().convert::<f32>();
-        let numbers = numbers
-            .to_vec::<f32>()
-            .map_err(|error| BurnError::PerceptualLoss { reason: format!("cannot read the losses: {error:?}") })?;
+        let numbers = numbers.to_vec::<f32>().map_err(|error| BurnError::PerceptualLoss {
+            reason: format!("cannot read the losses: {error:?}"),
+        })?;
         let mut numbers = numbers.into_iter().map(f64::from);
         let mut next = || numbers.next().unwrap_or(f64::NAN);
         let (total, tv) = (next(), next());
@@ -307,7 +306,11 @@ impl<B: Backend> PerceptualLoss<B> {
     /// Style losses of pictures, layer by layer: how far their style is from the target.
     pub(super) fn style_distances(&self, rgb255: Tensor<B, 4>) -> Result<Vec<Tensor<B, 1>>, BurnError> {
         let features = self.network.features(rgb255, &self.style_layers)?;
-        Ok(features.into_iter().zip(&self.style).map(|(features, target)| style_loss(features, target)).collect())
+        Ok(features
+            .into_iter()
+            .zip(&self.style)
+            .map(|(features, target)| style_loss(features, target))
+            .collect())
     }
 }
 

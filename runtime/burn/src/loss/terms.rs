@@ -67,10 +67,7 @@ pub fn mean_and_std<B: Backend>(features: Tensor<B, 4>) -> (Tensor<B, 2>, Tensor
     let flat = features.cast(FloatDType::F32).reshape([batch, channels, height * width]);
     let mean = flat.clone().mean_dim(2);
     let variance = (flat - mean.clone()).square().mean_dim(2);
-    (
-        mean.reshape([batch, channels]),
-        (variance + MEAN_STD_EPSILON).sqrt().reshape([batch, channels]),
-    )
+    (mean.reshape([batch, channels]), (variance + MEAN_STD_EPSILON).sqrt().reshape([batch, channels]))
 }
 
 /// The content loss of one layer: the mean over all elements of `(features − target)²`.

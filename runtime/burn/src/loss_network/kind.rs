@@ -91,8 +91,9 @@ impl FromStr for LossNetworkChoice {
             Some(name) => (true, name),
             None => (false, text),
         };
-        let kind =
-            name.parse().map_err(|_| BurnError::UnknownLossNetwork { name: text.escape_debug().to_string() })?;
+        let kind = name
+            .parse()
+            .map_err(|_| BurnError::UnknownLossNetwork { name: text.escape_debug().to_string() })?;
         Ok(LossNetworkChoice { kind, random })
     }
 }

@@ -1,14 +1,15 @@
 //! A loss network on a device: its convolutions as constants, and the features of a picture by layer name.
 
 use burn::tensor::activation::relu;
-use burn::tensor::backend::Backend;
-use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use super::kind::LossNetworkKind;
 use super::plan::{self, ConvSpec, Step};
 use super::weights::LossWeights;
+use crate::backend::conv2d;
 use crate::error::BurnError;
 
 /// How a loss network halves its pictures.
@@ -23,30 +24,33 @@ pub enum Pooling {
 
 /// One convolution on a device.
 #[derive(Debug, Clone)]
-pub(super) struct Conv<B: Backend> {
+struct Conv<B: Backend> {
     /// OIHW.
-    pub(super) weight: Tensor<B, 4>,
-    pub(super) bias: Tensor<B, 1>,
-    /// The kernel of the gradient, when that is a convolution itself (stride 1): input and output channels
-    /// swapped, turned by 180°.
-    pub(super) turned: Option<Tensor<B, 4>>,
-    pub(super) stride: usize,
-    pub(super) padding: usize,
+    weight: Tensor<B, 4>,
+    bias: Tensor<B, 1>,
+    stride: usize,
+    padding: usize,
 }
 
 impl<B: Backend> Conv<B> {
-    pub(super) fn options(&self) -> ConvOptions<2> {
-        ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1)
+    fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
+        relu(conv2d(x, self.weight.clone(), Some(self.bias.clone()), options))
     }
 
-    pub(super) fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        relu(conv2d(x, self.weight.clone(), Some(self.bias.clone()), self.options()))
+    fn to_autodiff<A: AutodiffBackend<InnerBackend = B>>(&self) -> Conv<A> {
+        Conv {
+            weight: Tensor::from_inner(self.weight.clone()),
+            bias: Tensor::from_inner(self.bias.clone()),
+            stride: self.stride,
+            padding: self.padding,
+        }
     }
 }
 
 /// One step on a device, as [`Step`].
 #[derive(Debug, Clone)]
-pub(super) enum Stage<B: Backend> {
+enum Stage<B: Backend> {
     Conv(Conv<B>),
     Pool { kernel: usize, ceil: bool },
     Fire { squeeze: Conv<B>, expand1x1: Conv<B>, expand3x3: Conv<B> },
@@ -57,7 +61,7 @@ pub(super) enum Stage<B: Backend> {
 pub struct LayerSet {
     names: Vec<String>,
     /// For each name its step.
-    pub(super) steps: Vec<usize>,
+    steps: Vec<usize>,
     /// Smallest height and width of a picture.
     smallest: usize,
 }
@@ -74,7 +78,7 @@ impl LayerSet {
     }
 
     /// How many steps have to be computed.
-    pub(super) fn depth(&self) -> usize {
+    fn depth(&self) -> usize {
         self.steps.iter().map(|step| step + 1).max().unwrap_or(0)
     }
 }
@@ -87,13 +91,13 @@ impl LayerSet {
 pub struct LossNetwork<B: Backend> {
     kind: LossNetworkKind,
     origin: String,
-    pub(super) pooling: Pooling,
+    pooling: Pooling,
     dtype: FloatDType,
     /// Subtracted from RGB 0..255, `[1, 3, 1, 1]`. The rest of the input convention (channel order, scale)
     /// is folded into the first convolution.
     mean: Tensor<B, 4>,
     plan: Vec<Step>,
-    pub(super) stages: Vec<Stage<B>>,
+    stages: Vec<Stage<B>>,
 }
 
 impl<B: Backend> LossNetwork<B> {
@@ -111,7 +115,11 @@ impl<B: Backend> LossNetwork<B> {
     ///
     /// # Errors
     /// As [`LossNetwork::new`].
-    pub fn with_dtype(weights: &LossWeights, dtype: FloatDType, device: &B::Device) -> Result<Self, BurnError> {
+    pub fn with_dtype(
+        weights: &LossWeights,
+        dtype: FloatDType,
+        device: &B::Device,
+    ) -> Result<Self, BurnError> {
         let (mean, factor, source) = weights.convention.affine();
         let mut plan = plan::steps(weights.kind);
         plan.truncate(weights.depth());
@@ -122,16 +130,9 @@ impl<B: Backend> LossNetwork<B> {
                 fold_input(&mut kernel, spec, factor, source);
             }
             let bias = weights.values(&spec.bias(), &[spec.output])?.to_vec();
-            // A convolution of a picture that carries no gradient needs none: the first one does too, since
-            // the picture itself is what is learned or painted.
-            let turned = (spec.stride == 1).then(|| {
-                let shape = [spec.input, spec.output, spec.kernel, spec.kernel];
-                Tensor::<B, 4>::from_data(TensorData::new(turn(&kernel, spec), shape), device).cast(dtype)
-            });
             Ok(Conv {
                 weight: Tensor::<B, 4>::from_data(TensorData::new(kernel, spec.shape()), device).cast(dtype),
                 bias: Tensor::<B, 1>::from_data(TensorData::new(bias, [spec.output]), device).cast(dtype),
-                turned,
                 stride: spec.stride,
                 padding: spec.padding,
             })
@@ -165,6 +166,29 @@ impl<B: Backend> LossNetwork<B> {
     pub fn with_pooling(mut self, pooling: Pooling) -> Self {
         self.pooling = pooling;
         self
+    }
+
+    /// The same network where gradients of the picture are wanted. The weights are shared, and constants there
+    /// too: no gradient of them is ever computed.
+    pub fn to_autodiff<A: AutodiffBackend<InnerBackend = B>>(&self) -> LossNetwork<A> {
+        let stages = self.stages.iter().map(|stage| match stage {
+            Stage::Conv(conv) => Stage::Conv(conv.to_autodiff()),
+            Stage::Pool { kernel, ceil } => Stage::Pool { kernel: *kernel, ceil: *ceil },
+            Stage::Fire { squeeze, expand1x1, expand3x3 } => Stage::Fire {
+                squeeze: squeeze.to_autodiff(),
+                expand1x1: expand1x1.to_autodiff(),
+                expand3x3: expand3x3.to_autodiff(),
+            },
+        });
+        LossNetwork {
+            kind: self.kind,
+            origin: self.origin.clone(),
+            pooling: self.pooling,
+            dtype: self.dtype,
+            mean: Tensor::from_inner(self.mean.clone()),
+            plan: self.plan.clone(),
+            stages: stages.collect(),
+        }
     }
 
     /// Which network it is.
@@ -214,7 +238,7 @@ impl<B: Backend> LossNetwork<B> {
     /// The features of pictures at `layers`, in the order in which the layers were named; nothing deeper than
     /// the deepest of them is computed.
     ///
-    /// On an autodiff backend the result is part of the graph; [`LossNetwork::value_and_gradient`] is faster.
+    /// On an autodiff backend ([`LossNetwork::to_autodiff`]) gradients flow to the pictures.
     ///
     /// # Shapes
     /// - rgb255: `[batch, 3, height, width]`
@@ -250,7 +274,7 @@ impl<B: Backend> LossNetwork<B> {
     }
 
     /// The input stage: RGB 0..255 to what the first convolution (with its folded kernel) expects.
-    pub(super) fn input(&self, rgb255: Tensor<B, 4>, layers: &LayerSet) -> Result<Tensor<B, 4>, BurnError> {
+    fn input(&self, rgb255: Tensor<B, 4>, layers: &LayerSet) -> Result<Tensor<B, 4>, BurnError> {
         let [_, channels, height, width] = rgb255.dims();
         if channels != 3 {
             return Err(BurnError::Channels { found: channels });
@@ -261,7 +285,12 @@ impl<B: Backend> LossNetwork<B> {
                 height,
                 smallest: layers.smallest,
                 network: self.kind.name(),
-                layer: self.plan[..layers.depth()].iter().rev().find_map(Step::layer).unwrap_or_default().to_string(),
+                layer: self.plan[..layers.depth()]
+                    .iter()
+                    .rev()
+                    .find_map(Step::layer)
+                    .unwrap_or_default()
+                    .to_string(),
             });
         }
         Ok((rgb255.cast(FloatDType::F32) - self.mean.clone()).cast(self.dtype))
@@ -280,17 +309,4 @@ fn fold_input(kernel: &mut [f32], spec: &ConvSpec, factor: [f32; 3], source: [us
             }
         }
     }
-}
-
-/// `turned[i][o][y][x] = kernel[o][i][k−1−y][k−1−x]`.
-fn turn(kernel: &[f32], spec: &ConvSpec) -> Vec<f32> {
-    let plane = spec.kernel * spec.kernel;
-    let mut turned = Vec::with_capacity(kernel.len());
-    for input in 0..spec.input {
-        for output in 0..spec.output {
-            let at = (output * spec.input + input) * plane;
-            turned.extend(kernel[at..at + plane].iter().rev());
-        }
-    }
-    turned
 }

@@ -174,9 +174,10 @@ mod tests {
         let all = steps(LossNetworkKind::Vgg19);
         assert_eq!(smallest_size(all[..2].iter()), 1);
         assert_eq!(smallest_size(all.iter()), 16);
-        // 7 for conv1's kernel; three ceil-mode pools want 3 = ⌈(n−3)/2⌉+1 each: 3, 4, 6 before, and 17 first.
+        // conv1's kernel wants 7. Backwards from fire9: 3 into its pool are 6, then 12 into the ones before
+        // (⌈(n − 3)/2⌉ + 1), and 29 into conv1 (⌊(n − 7)/2⌋ + 1).
         let all = steps(LossNetworkKind::SqueezeNet);
         assert_eq!(smallest_size(all[..1].iter()), 7);
-        assert_eq!(smallest_size(all.iter()), 21);
+        assert_eq!(smallest_size(all.iter()), 29);
     }
 }

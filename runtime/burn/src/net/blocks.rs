@@ -79,6 +79,7 @@ impl<B: Backend> ResidualBlock<B> {
 
 /// One step of the network.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a dozen steps in one list; the module derive knows no boxes")]
 pub enum Step<B: Backend> {
     /// A convolution at stride 1 or 2.
     Conv(ConvBlock<B>),

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{conv_transpose2d, conv2d};
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Tensor, TensorData};
 use impasto_checkpoints::{CheckpointError, ConvKind, ConvSpec, Padding, StyleModel};
 
@@ -136,7 +136,8 @@ impl<B: Backend> ConvLayer<B> {
             // As an ordinary convolution over the spread-out input, the kernel turned by half a turn.
             let turned = weight.clone().swap_dims(0, 1).flip([2, 3]);
             let geometry = |_: &Tensor<B, 4>| {
-                let axis = |size| Axis::dilated(size, 2, kernel as isize - 1 - crop as isize, 2 * size + kernel - 1);
+                let axis =
+                    |size| Axis::dilated(size, 2, kernel as isize - 1 - crop as isize, 2 * size + kernel - 1);
                 Geometry { rows: axis(height), columns: axis(width), kernel, stride: 1 }
             };
             match convolution(input, turned, bias, geometry) {
@@ -169,8 +170,23 @@ fn pad_reflect<B: Backend>(input: Tensor<B, 4>, pad: usize) -> Tensor<B, 4> {
     mirrored(mirrored(input, 2), 3)
 }
 
+/// Zeros around the picture. (`Tensor::pad` makes its zeros in the backend's float type, not in the tensor's.)
 fn pad_zeros<B: Backend>(input: Tensor<B, 4>, rows: (usize, usize), columns: (usize, usize)) -> Tensor<B, 4> {
-    if rows == (0, 0) && columns == (0, 0) { input } else { input.pad([rows, columns], PadMode::Constant(0.0)) }
+    let padded = |input: Tensor<B, 4>, axis: usize, (before, after): (usize, usize)| {
+        let zeros = |count: usize| {
+            let mut shape = input.dims();
+            shape[axis] = count;
+            Tensor::zeros(shape, (&input.device(), input.dtype()))
+        };
+        let mut parts = Vec::with_capacity(3);
+        let first = (before > 0).then(|| zeros(before));
+        let last = (after > 0).then(|| zeros(after));
+        parts.extend(first);
+        parts.push(input);
+        parts.extend(last);
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, axis) }
+    };
+    padded(padded(input, 2, rows), 3, columns)
 }
 
 /// Nearest neighbour ×2.

@@ -10,7 +10,8 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_checkpoints::{
-    Activation, Architecture, Block, ConvSpec, InputRange, Metadata, NormSpec, StyleModel, Tensor as FileTensor,
+    Activation, Architecture, Block, ConvSpec, InputRange, Metadata, NormSpec, StyleModel,
+    Tensor as FileTensor,
 };
 
 use crate::error::{BurnError, one_line};
@@ -47,7 +48,8 @@ impl<B: Backend> TransformNet<B> {
     pub fn from_model(model: &StyleModel, device: &B::Device) -> Result<Self, BurnError> {
         let architecture = model.architecture().clone();
         let blocks = architecture.blocks();
-        let steps = blocks.iter().map(|block| Step::from_model(model, block, device)).collect::<Result<_, _>>()?;
+        let steps =
+            blocks.iter().map(|block| Step::from_model(model, block, device)).collect::<Result<_, _>>()?;
         Ok(TransformNet { steps, architecture })
     }
 
@@ -156,7 +158,8 @@ fn to_range<B: Backend>(rgb255: Tensor<B, 4>, range: InputRange) -> Tensor<B, 4>
 fn to_file<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<FileTensor, BurnError> {
     let shape = tensor.dims();
     let device = tensor.device();
-    let failed = |reason: String| BurnError::Failed { device: format!("{device:?}"), reason: one_line(&reason) };
+    let failed =
+        |reason: String| BurnError::Failed { device: format!("{device:?}"), reason: one_line(&reason) };
     let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
     let values = data.convert::<f32>().into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?;
     Ok(FileTensor::f32(shape, values))

@@ -11,7 +11,8 @@ use impasto_trainer::{Preset, Request, TrainError};
 /// Settings come from a preset, then from --config FILE.toml, then from flags. The resolved ones are saved beside
 /// the result and in every checkpoint.
 #[derive(Debug, Parser)]
-#[command(name = "impasto-train", version, after_help = AFTER_HELP)]
+// The last of repeated flags counts, so that a script's flags can be followed by one's own.
+#[command(name = "impasto-train", version, after_help = AFTER_HELP, args_override_self = true)]
 pub struct Args {
     /// Settings as TOML; flags rank over it.
     #[arg(long, value_name = "FILE")]

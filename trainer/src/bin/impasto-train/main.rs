@@ -72,7 +72,9 @@ fn stop_on_ctrl_c(interrupter: &Interrupter) {
         if presses.fetch_add(1, Ordering::SeqCst) > 0 {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once and lose what follows the last checkpoint");
+        eprintln!(
+            "\nstopping after this step; press Ctrl-C again to stop at once and lose what follows the last checkpoint"
+        );
         interrupter.stop(Some("Ctrl-C"));
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -66,7 +66,11 @@ impl Axis {
 
     /// Length after a valid convolution.
     pub(crate) fn output(&self, kernel: usize, stride: usize) -> usize {
-        assert!(self.seen() >= kernel, "the padded plane ({}) is smaller than the kernel ({kernel})", self.seen());
+        assert!(
+            self.seen() >= kernel,
+            "the padded plane ({}) is smaller than the kernel ({kernel})",
+            self.seen()
+        );
         (self.seen() - kernel) / stride + 1
     }
 

@@ -65,55 +65,112 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// Calls `work` with the patches of some output rows: `[channels · k · k, rows · output width]`.
+/// Brings the rows that some output rows see into `seen`: `[channels, rows, seen width]`. Returns their number.
 ///
 /// `picture` holds `[channels, height, width]`.
-fn with_patches<R>(
+fn gather_rows(
     picture: &[f32],
     channels: usize,
     geometry: &Geometry,
-    tile: Range<usize>,
+    tile: &Range<usize>,
+    seen: &mut Vec<f32>,
+) -> usize {
+    let Geometry { rows, columns, kernel, stride } = geometry;
+    let first = tile.start * stride;
+    let count = (tile.len() - 1) * stride + kernel;
+    let plane = count * columns.seen();
+    if seen.len() < channels * plane {
+        seen.resize(channels * plane, 0.0);
+    }
+    for (stored, seen) in
+        picture.chunks_exact(geometry.stored_plane()).zip(seen.chunks_exact_mut(plane)).take(channels)
+    {
+        for (row, line) in seen.chunks_exact_mut(columns.seen()).enumerate() {
+            match rows.source(first + row) {
+                Some(source) => columns.gather(&stored[source * columns.stored..][..columns.stored], line),
+                None => line.fill(0.0),
+            }
+        }
+    }
+    count
+}
+
+/// Calls `work` with the patches of some output rows, a line a tap: `[channels · k · k, rows · output width]`.
+fn with_taps<R>(
+    picture: &[f32],
+    channels: usize,
+    geometry: &Geometry,
+    tile: &Range<usize>,
     work: impl FnOnce(&[f32]) -> R,
 ) -> R {
-    let Geometry { rows, columns, kernel, stride } = geometry;
-    let (kernel, stride) = (*kernel, *stride);
+    let (kernel, stride, seen_width) = (geometry.kernel, geometry.stride, geometry.columns.seen());
     let (_, width) = geometry.output();
     let size = tile.len() * width;
-    let first = tile.start * stride;
-    let seen_rows = (tile.len() - 1) * stride + kernel;
-    let seen_width = columns.seen();
     SCRATCH.with_borrow_mut(|(patches, seen)| {
-        if patches.len() < channels * kernel * kernel * size {
-            patches.resize(channels * kernel * kernel * size, 0.0);
+        let seen_rows = gather_rows(picture, channels, geometry, tile, seen);
+        let length = channels * kernel * kernel * size;
+        if patches.len() < length {
+            patches.resize(length, 0.0);
         }
-        if seen.len() < seen_rows * seen_width {
-            seen.resize(seen_rows * seen_width, 0.0);
-        }
-        for (channel, plane) in picture.chunks_exact(geometry.stored_plane()).take(channels).enumerate() {
-            for (row, line) in seen.chunks_exact_mut(seen_width).take(seen_rows).enumerate() {
-                match rows.source(first + row) {
-                    Some(source) => columns.gather(&plane[source * columns.stored..][..columns.stored], line),
-                    None => line.fill(0.0),
-                }
-            }
-            for ky in 0..kernel {
-                for kx in 0..kernel {
-                    let patch = &mut patches[((channel * kernel + ky) * kernel + kx) * size..][..size];
-                    for (row, line) in patch.chunks_exact_mut(width).enumerate() {
-                        let from = &seen[(row * stride + ky) * seen_width + kx..];
-                        if stride == 1 {
-                            line.copy_from_slice(&from[..width]);
-                        } else {
-                            for (to, from) in line.iter_mut().zip(from.iter().step_by(stride)) {
-                                *to = *from;
-                            }
-                        }
+        for (tap, patch) in patches[..length].chunks_exact_mut(size).enumerate() {
+            let (channel, ky, kx) = (tap / (kernel * kernel), tap / kernel % kernel, tap % kernel);
+            let seen = &seen[channel * seen_rows * seen_width..];
+            for (row, line) in patch.chunks_exact_mut(width).enumerate() {
+                let from = &seen[(row * stride + ky) * seen_width + kx..];
+                if stride == 1 {
+                    line.copy_from_slice(&from[..width]);
+                } else {
+                    for (to, from) in line.iter_mut().zip(from.iter().step_by(stride)) {
+                        *to = *from;
                     }
                 }
             }
         }
-        work(&patches[..channels * kernel * kernel * size])
+        work(&patches[..length])
     })
+}
+
+/// Calls `work` with the patches of some output rows, a line a place: `[rows · output width, channels · k · k]`.
+fn with_places<R>(
+    picture: &[f32],
+    channels: usize,
+    geometry: &Geometry,
+    tile: &Range<usize>,
+    work: impl FnOnce(&[f32]) -> R,
+) -> R {
+    let (kernel, stride, seen_width) = (geometry.kernel, geometry.stride, geometry.columns.seen());
+    let (_, width) = geometry.output();
+    SCRATCH.with_borrow_mut(|(patches, seen)| {
+        let seen_rows = gather_rows(picture, channels, geometry, tile, seen);
+        let patch = channels * kernel * kernel;
+        let length = patch * tile.len() * width;
+        if patches.len() < length {
+            patches.resize(length, 0.0);
+        }
+        for (place, line) in patches[..length].chunks_exact_mut(patch).enumerate() {
+            let start = place / width * stride * seen_width + place % width * stride;
+            for (channel, line) in line.chunks_exact_mut(kernel * kernel).enumerate() {
+                let from = &seen[channel * seen_rows * seen_width + start..];
+                // The sizes in use, known to the compiler: copies of a few values must not be calls.
+                match kernel {
+                    3 => copy_taps::<3>(from, seen_width, line),
+                    9 => copy_taps::<9>(from, seen_width, line),
+                    _ => line
+                        .chunks_exact_mut(kernel)
+                        .enumerate()
+                        .for_each(|(ky, to)| to.copy_from_slice(&from[ky * seen_width..][..kernel])),
+                }
+            }
+        }
+        work(&patches[..length])
+    })
+}
+
+/// Copies a K×K window of rows that are `pitch` apart.
+fn copy_taps<const K: usize>(from: &[f32], pitch: usize, to: &mut [f32]) {
+    for (ky, to) in to.chunks_exact_mut(K).enumerate() {
+        to.copy_from_slice(&from[ky * pitch..][..K]);
+    }
 }
 
 /// A matrix in a slice: element (r, c) at `r · row_stride + c · column_stride`.
@@ -187,10 +244,22 @@ pub(crate) fn forward(
         .map(|job| {
             let (at, tile) = (job / tiles.len(), &tiles[job % tiles.len()]);
             let size = tile.len() * width;
-            with_patches(&input[at * picture..][..picture], channels, geometry, tile.clone(), |patches| {
+            with_taps(&input[at * picture..][..picture], channels, geometry, tile, |patches| {
                 let mut product = vec![0.0; filters * size];
-                let weights = Matrix { values: weight, rows: filters, columns: patch, row_stride: patch, column_stride: 1 };
-                let patches = Matrix { values: patches, rows: patch, columns: size, row_stride: size, column_stride: 1 };
+                let weights = Matrix {
+                    values: weight,
+                    rows: filters,
+                    columns: patch,
+                    row_stride: patch,
+                    column_stride: 1,
+                };
+                let patches = Matrix {
+                    values: patches,
+                    rows: patch,
+                    columns: size,
+                    row_stride: size,
+                    column_stride: 1,
+                };
                 multiply(&mut product, &weights, &patches, false);
                 product
             })
@@ -220,6 +289,20 @@ pub(crate) fn input_gradient(
     channels: usize,
     geometry: &Geometry,
 ) -> Vec<f32> {
+    if geometry.stride == 1 {
+        gathered_input_gradient(output_gradient, weight, channels, geometry)
+    } else {
+        scattered_input_gradient(output_gradient, weight, channels, geometry)
+    }
+}
+
+/// At stride 1: the seen plane's gradient is a convolution of the output's, then folded back.
+fn gathered_input_gradient(
+    output_gradient: &[f32],
+    weight: &[f32],
+    channels: usize,
+    geometry: &Geometry,
+) -> Vec<f32> {
     let taps = geometry.kernel * geometry.kernel;
     let filters = weight.len() / (channels * taps);
     // W'[c, m, i, j] = W[m, c, k−1−i, k−1−j]
@@ -232,19 +315,85 @@ pub(crate) fn input_gradient(
         }
     }
     let seen = forward(output_gradient, &turned, None, filters, &geometry.adjoint());
-    let Geometry { rows, columns, .. } = geometry;
-    let mut gradient = vec![0.0; seen.len() / (rows.seen() * columns.seen()) * geometry.stored_plane()];
+    let seen_plane = geometry.rows.seen() * geometry.columns.seen();
+    let mut gradient = vec![0.0; seen.len() / seen_plane * geometry.stored_plane()];
     gradient
         .par_chunks_exact_mut(geometry.stored_plane())
-        .zip(seen.par_chunks_exact(rows.seen() * columns.seen()))
-        .for_each(|(plane, seen)| {
-            for (row, line) in seen.chunks_exact(columns.seen()).enumerate() {
-                if let Some(to) = rows.source(row) {
-                    columns.scatter_add(line, &mut plane[to * columns.stored..][..columns.stored]);
-                }
-            }
-        });
+        .zip(seen.par_chunks_exact(seen_plane))
+        .for_each(|(plane, seen)| fold(seen, 0, geometry, plane));
     gradient
+}
+
+/// At stride 2 the convolution above would multiply three zeros in four. Instead each channel's patches get their
+/// gradient, `Wᵀ · output's`, which is added to the rows that they were gathered from.
+fn scattered_input_gradient(
+    output_gradient: &[f32],
+    weight: &[f32],
+    channels: usize,
+    geometry: &Geometry,
+) -> Vec<f32> {
+    let Geometry { kernel, stride, .. } = *geometry;
+    let seen_width = geometry.columns.seen();
+    let taps = kernel * kernel;
+    let filters = weight.len() / (channels * taps);
+    let (height, width) = geometry.output();
+    let batch = output_gradient.len() / (filters * height * width);
+    // A group of channels a task: enough for a product worth the name, and tasks for many threads.
+    let group = 8.min(channels);
+    let tiles = geometry.tiles(group * taps);
+    let mut gradient = vec![0.0; batch * channels * geometry.stored_plane()];
+    let mut tasks: Vec<(usize, usize, &mut [f32])> = Vec::new();
+    for (at, picture) in gradient.chunks_exact_mut(channels * geometry.stored_plane()).enumerate() {
+        let groups = picture.chunks_mut(group * geometry.stored_plane()).enumerate();
+        tasks.extend(groups.map(|(index, planes)| (at, index * group, planes)));
+    }
+    tasks.into_par_iter().for_each(|(at, first, planes)| {
+        let count = planes.len() / geometry.stored_plane();
+        let (mut patches, mut seen) = (Vec::new(), Vec::new());
+        for tile in &tiles {
+            let size = tile.len() * width;
+            patches.resize(count * taps * size, 0.0);
+            let weights = Matrix {
+                values: &weight[first * taps..],
+                rows: count * taps,
+                columns: filters,
+                row_stride: 1,
+                column_stride: channels * taps,
+            };
+            let upstream = Matrix {
+                values: &output_gradient[at * filters * height * width + tile.start * width..],
+                rows: filters,
+                columns: size,
+                row_stride: height * width,
+                column_stride: 1,
+            };
+            multiply(&mut patches, &weights, &upstream, false);
+            let rows = (tile.len() - 1) * stride + kernel;
+            for (channel, plane) in planes.chunks_exact_mut(geometry.stored_plane()).enumerate() {
+                seen.clear();
+                seen.resize(rows * seen_width, 0.0);
+                for tap in 0..taps {
+                    let patch = &patches[(channel * taps + tap) * size..][..size];
+                    for (row, line) in patch.chunks_exact(width).enumerate() {
+                        let to = &mut seen[(row * stride + tap / kernel) * seen_width + tap % kernel..];
+                        to.iter_mut().step_by(stride).zip(line).for_each(|(to, value)| *to += value);
+                    }
+                }
+                fold(&seen, tile.start * stride, geometry, plane);
+            }
+        }
+    });
+    gradient
+}
+
+/// Adds seen rows, from row `first` on, to the stored plane that they show.
+fn fold(seen: &[f32], first: usize, geometry: &Geometry, plane: &mut [f32]) {
+    let Geometry { rows, columns, .. } = geometry;
+    for (row, line) in seen.chunks_exact(columns.seen()).enumerate() {
+        if let Some(to) = rows.source(first + row) {
+            columns.scatter_add(line, &mut plane[to * columns.stored..][..columns.stored]);
+        }
+    }
 }
 
 /// Gradient of [`forward`]'s weight, given the output's.
@@ -270,7 +419,7 @@ pub(crate) fn weight_gradient(
             for job in jobs {
                 let (at, tile) = (job / tiles.len(), &tiles[job % tiles.len()]);
                 let size = tile.len() * width;
-                with_patches(&input[at * picture..][..picture], channels, geometry, tile.clone(), |patches| {
+                with_places(&input[at * picture..][..picture], channels, geometry, tile, |patches| {
                     let gradient = Matrix {
                         values: &output_gradient[at * filters * height * width + tile.start * width..],
                         rows: filters,
@@ -278,8 +427,13 @@ pub(crate) fn weight_gradient(
                         row_stride: height * width,
                         column_stride: 1,
                     };
-                    let patches =
-                        Matrix { values: patches, rows: size, columns: patch, row_stride: 1, column_stride: size };
+                    let patches = Matrix {
+                        values: patches,
+                        rows: size,
+                        columns: patch,
+                        row_stride: patch,
+                        column_stride: 1,
+                    };
                     multiply(&mut sum, &gradient, &patches, true);
                 });
             }
@@ -296,8 +450,10 @@ pub(crate) fn weight_gradient(
 /// Gradient of [`forward`]'s bias: the output's gradient, summed over pictures and places.
 pub(crate) fn bias_gradient(output_gradient: &[f32], filters: usize, geometry: &Geometry) -> Vec<f32> {
     let (height, width) = geometry.output();
-    let planes: Vec<f32> =
-        output_gradient.par_chunks_exact(height * width).map(|plane| super::norm::sum(plane) as f32).collect();
+    let planes: Vec<f32> = output_gradient
+        .par_chunks_exact(height * width)
+        .map(|plane| super::norm::sum(plane) as f32)
+        .collect();
     let mut total = vec![0.0; filters];
     for picture in planes.chunks_exact(filters) {
         total.iter_mut().zip(picture).for_each(|(total, plane)| *total += plane);

@@ -64,6 +64,9 @@ fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.storage()
 }
 
+/// Input, weight and bias of a convolution, given back when there is no kernel for their backend.
+pub(crate) type Operands<B> = (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 1>);
+
 /// [`conv::forward`] as an operation.
 ///
 /// # Shapes
@@ -75,7 +78,7 @@ pub(crate) fn convolution<B: Backend>(
     weight: Tensor<B, 4>,
     bias: Tensor<B, 1>,
     geometry: impl FnOnce(&Tensor<B, 4>) -> Geometry,
-) -> Result<Tensor<B, 4>, (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 1>)> {
+) -> Result<Tensor<B, 4>, Operands<B>> {
     if !is_cpu::<B>() {
         return Err((input, weight, bias));
     }
@@ -203,9 +206,11 @@ impl Backward<Cpu, 3> for InstanceNorm {
             values(&upstream),
             shape[2] * shape[3],
         );
-        for (node, gradient, shape) in
-            [(of_input, dinput, &shape[..]), (of_weight, dweight, &shape[1..2]), (of_bias, dbias, &shape[1..2])]
-        {
+        for (node, gradient, shape) in [
+            (of_input, dinput, &shape[..]),
+            (of_weight, dweight, &shape[1..2]),
+            (of_bias, dbias, &shape[1..2]),
+        ] {
             if let Some(node) = node {
                 gradients.register::<Cpu>(node.id, tensor(gradient, shape));
             }

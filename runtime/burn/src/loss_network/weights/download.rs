@@ -63,8 +63,7 @@ pub(super) fn fetch(
         .truncate(false)
         .open(part)
         .map_err(|error| format!("cannot write {}: {error}", part.display()))?;
-    file.try_lock()
-        .map_err(|_| format!("another process is downloading to {}", part.display()))?;
+    file.try_lock().map_err(|_| format!("another process is downloading to {}", part.display()))?;
 
     let mut stale = file.metadata().map_err(|error| cannot(part, error))?.len() > 0;
     loop {
@@ -149,7 +148,9 @@ fn one_connection(
                 _ => {
                     // An answer to another question: from the start, without asking for a range.
                     file.set_len(0).map_err(disk)?;
-                    return Err(Broken::Connection("the server sent another part than was asked for".to_string()));
+                    return Err(Broken::Connection(
+                        "the server sent another part than was asked for".to_string(),
+                    ));
                 }
             }
         }
@@ -173,7 +174,8 @@ fn one_connection(
 
     file.set_len(start).map_err(disk)?;
     file.seek(SeekFrom::Start(start)).map_err(disk)?;
-    let mut body = response.body_mut().with_config().limit(MAX_FILE_BYTES - start.min(MAX_FILE_BYTES)).reader();
+    let mut body =
+        response.body_mut().with_config().limit(MAX_FILE_BYTES - start.min(MAX_FILE_BYTES)).reader();
     let mut done = start;
     let mut buffer = vec![0; 1 << 16];
     progress(done, total);

@@ -153,7 +153,8 @@ fn dropped_file(folder: &Path, kind: LossNetworkKind) -> Option<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let known = path.extension().is_some_and(|end| end == "safetensors" || end == "pth" || end == "pt");
+            let known =
+                path.extension().is_some_and(|end| end == "safetensors" || end == "pth" || end == "pt");
             name.starts_with(kind.name()) && known && path.is_file()
         })
         .collect();
@@ -215,7 +216,8 @@ impl Cache<'_> {
         };
         let bytes = download::fetch(&self.remote.url(), &part, &expected, self.remote.patience, progress)?;
         let digest = hex(&Sha256::digest(&bytes));
-        let mut weights = LossWeights::parse(&bytes, self.remote.url(), Some(kind)).map_err(|e| e.to_string())?;
+        let mut weights =
+            LossWeights::parse(&bytes, self.remote.url(), Some(kind)).map_err(|e| e.to_string())?;
         drop(bytes);
         if weights.kind != kind {
             return Err(format!("{} holds {}, expected {kind}", self.remote.url(), weights.kind));

@@ -25,12 +25,13 @@ pub(super) struct Found {
 /// A network may end early (`conv4_2`), but must have no gap. SqueezeNet is the one with fire modules; VGG16
 /// and VGG19 differ in the convolutions of blocks 3 to 5 (3 and 4). Cut so short that both agree (before
 /// `conv3_4`'s place), a file is taken for the `preferred` one, else for VGG16.
-pub(super) fn recognize(
-    mut tensors: Tensors,
-    preferred: Option<LossNetworkKind>,
-) -> Result<Found, String> {
+pub(super) fn recognize(mut tensors: Tensors, preferred: Option<LossNetworkKind>) -> Result<Found, String> {
     let torchvision = tensors.contains_key("features.0.weight");
-    let kind = if torchvision { kind_of_torchvision(&tensors, preferred) } else { kind_of_caffe(&tensors, preferred) }?;
+    let kind = if torchvision {
+        kind_of_torchvision(&tensors, preferred)
+    } else {
+        kind_of_caffe(&tensors, preferred)
+    }?;
     let convention = if torchvision {
         InputConvention::ImagenetNormalized
     } else {
@@ -86,8 +87,7 @@ fn file_keys(kind: LossNetworkKind, torchvision: bool) -> Vec<(ConvSpec, String)
             }
             Step::Pool { .. } => module += 1,
             Step::Fire { squeeze, expand1x1, expand3x3, .. } => {
-                for (conv, name) in
-                    [(squeeze, "squeeze"), (expand1x1, "expand1x1"), (expand3x3, "expand3x3")]
+                for (conv, name) in [(squeeze, "squeeze"), (expand1x1, "expand1x1"), (expand3x3, "expand3x3")]
                 {
                     keys.push((conv.clone(), format!("features.{module}.{name}")));
                 }
@@ -103,8 +103,13 @@ fn file_keys(kind: LossNetworkKind, torchvision: bool) -> Vec<(ConvSpec, String)
     keys
 }
 
-fn kind_of_torchvision(tensors: &Tensors, preferred: Option<LossNetworkKind>) -> Result<LossNetworkKind, String> {
-    if tensors.contains_key("features.3.squeeze.weight") || first_width(tensors, "features.0.weight") == Some(96) {
+fn kind_of_torchvision(
+    tensors: &Tensors,
+    preferred: Option<LossNetworkKind>,
+) -> Result<LossNetworkKind, String> {
+    if tensors.contains_key("features.3.squeeze.weight")
+        || first_width(tensors, "features.0.weight") == Some(96)
+    {
         return Ok(LossNetworkKind::SqueezeNet);
     }
     vgg(tensors, preferred, |kind| file_keys(kind, true))
@@ -145,7 +150,8 @@ fn vgg(
     };
     let (vgg16, vgg19) = (fitting(LossNetworkKind::Vgg16), fitting(LossNetworkKind::Vgg19));
     if vgg16.max(vgg19) == 0 {
-        return Err("not a loss network: its first convolution is not VGG's, expected shape [64, 3, 3, 3]".to_string());
+        return Err("not a loss network: its first convolution is not VGG's, expected shape [64, 3, 3, 3]"
+            .to_string());
     }
     Ok(match vgg16.cmp(&vgg19) {
         Ordering::Greater => LossNetworkKind::Vgg16,

@@ -112,7 +112,8 @@ impl LossWeights {
     /// # Errors
     /// [`BurnError::LossWeights`] when a tensor's shape does not fit its values.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, BurnError> {
-        let fail = |error: SafeTensorError| BurnError::loss_weights(&self.origin, one_line(&error.to_string()));
+        let fail =
+            |error: SafeTensorError| BurnError::loss_weights(&self.origin, one_line(&error.to_string()));
         let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
             .tensors
             .iter()
@@ -157,7 +158,8 @@ impl LossWeights {
                 Ok(values)
             }
             found => {
-                let found = found.map_or("is missing".to_string(), |(found, _)| format!("has shape {found:?}"));
+                let found =
+                    found.map_or("is missing".to_string(), |(found, _)| format!("has shape {found:?}"));
                 let reason = format!("tensor `{key}` {found}, expected shape {shape:?}");
                 Err(BurnError::loss_weights(&self.origin, reason))
             }

@@ -1,0 +1,276 @@
+//! The command as a person meets it: bad input, files beside the result, a disk that is full.
+
+#![allow(clippy::unwrap_used)] // a test's helpers may fail as the test may
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{assert_success, error_line, run, save_picture, stderr, tiny, train};
+use impasto_checkpoints::{Architecture, Dtype, StyleModel};
+
+#[test]
+fn a_run_leaves_the_model_its_settings_and_something_to_look_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        "--steps",
+        "4",
+        "--sample-every",
+        "2",
+        "--name",
+        "waves",
+        "--license",
+        "MIT",
+        "--credit-work",
+        "A painting",
+        "--credit-license",
+        "public domain",
+    ];
+    assert_success(&run(tiny(folder.path(), &flags)));
+    let model = StyleModel::load(folder.path().join("a.safetensors")).unwrap();
+    assert_eq!(model.architecture(), &Architecture::johnson(2).unwrap());
+    assert_eq!(model.dtypes(), [Dtype::F16]);
+    let metadata = model.metadata();
+    assert_eq!((metadata.name.as_str(), metadata.license.as_deref()), ("waves", Some("MIT")));
+    assert_eq!(metadata.credits[0].work, "A painting");
+    let training = metadata.training.clone().unwrap();
+    assert_eq!((training.steps, training.loss_network.as_str()), (4, "random-vgg16"));
+    let settings = fs::read_to_string(folder.path().join("a.toml")).unwrap();
+    assert_eq!(training.config.unwrap(), settings);
+    assert!(settings.contains("width = 2"));
+    for file in ["a.sample.png", "a.log/train.csv", "a.log/valid.csv", "a.log/samples/step-000002.png"] {
+        assert!(folder.path().join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn the_saved_settings_run_again_and_give_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "3"])));
+    let first = fs::read(folder.path().join("a.safetensors")).unwrap();
+    let mut again = train(folder.path());
+    again.args(["--config", "a.toml", "--overwrite"]);
+    assert_success(&run(again));
+    assert!(first == fs::read(folder.path().join("a.safetensors")).unwrap());
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "1"])));
+    let before = fs::read(folder.path().join("a.safetensors")).unwrap();
+    let error = error_line(&run(tiny(folder.path(), &["--steps", "1", "--seed", "5"])));
+    assert!(error.contains("--resume") && error.contains("--overwrite"), "{error}");
+    assert!(before == fs::read(folder.path().join("a.safetensors")).unwrap());
+    assert_success(&run(tiny(folder.path(), &["--steps", "1", "--seed", "5", "--overwrite"])));
+    assert!(before != fs::read(folder.path().join("a.safetensors")).unwrap());
+}
+
+#[test]
+fn bad_input_is_one_line_that_says_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("empty")).unwrap();
+    fs::create_dir(path("bad")).unwrap();
+    fs::write(path("bad/a.jpg"), "not a photo").unwrap();
+    fs::write(path("bad/b.png"), "not a photo either").unwrap();
+    save_picture(&path("dot.png"), 1, 1);
+    fs::write(path("text.png"), "hello").unwrap();
+    fs::write(path("file"), "").unwrap();
+    fs::write(path("wrong.safetensors"), "nonsense").unwrap();
+    fs::write(path("unknown.toml"), "stepz = 3").unwrap();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--dataset", "empty"], &["empty", "no photos"]),
+        (&["--dataset", "bad"], &["bad", "none of the 2"]),
+        (&["--dataset", "nowhere"], &["nowhere", "cannot read"]),
+        (&["--style", "missing.jpg"], &["missing.jpg", "style picture"]),
+        (&["--style", "dot.png"], &["dot.png", "1×1", "expected at least 32"]),
+        (&["--style", "text.png"], &["text.png", "not a picture"]),
+        (&["-o", "file/a.safetensors"], &["file", "cannot create the folder"]),
+        (&["-o", "a.pth"], &["a.pth", "expected a file name that ends in .safetensors"]),
+        (&["--style-layers", "relu9_9"], &["relu9_9", "relu1_1, relu1_2"]),
+        (&["--content-layers", "relu1_1=-1"], &["content_layers", "-1", "0 or more"]),
+        (&["--loss-net", "vgg99"], &["vgg99", "vgg16"]),
+        (&["--loss-net", "vgg16", "--loss-weights", "wrong.safetensors"], &["wrong.safetensors", "expected"]),
+        (&["--loss-net", "vgg16", "--offline"], &["--loss-weights", "random-vgg16"]),
+        (&["--loss-weights", "wrong.safetensors"], &["random-vgg16", "wrong.safetensors"]),
+        (&["--steps", "0"], &["steps is 0", "at least 1"]),
+        (&["--width", "100000"], &["width is 100000", "at most 256"]),
+        (&["--config", "unknown.toml"], &["unknown.toml", "line 1", "stepz"]),
+        (&["--config", "none.toml"], &["none.toml", "cannot read"]),
+        (&["--device", "abacus"], &["abacus", "cpu"]),
+        (&["--precision", "bf16"], &["bf16", "--precision f32"]),
+        (&["--resume"], &["no complete checkpoint"]),
+        (&["--image-size", "64", "--style-layers", "relu5_1", "--style-size", "32"], &["too small"]),
+    ];
+    for (flags, parts) in cases {
+        let mut command = tiny(folder.path(), &["--steps", "2"]);
+        command.args(*flags);
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(1), "{flags:?}: {}", stderr(&output));
+        let error = error_line(&output);
+        for part in *parts {
+            assert!(error.contains(part), "{flags:?}: expected `{part}` in: {error}");
+        }
+        assert!(!path("a.safetensors").exists(), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "2", "--steps-per-checkpoint", "1"])));
+    let before = fs::read(folder.path().join("a.safetensors")).unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    let flags = [
+        "--steps",
+        "50",
+        "--steps-per-checkpoint",
+        "50",
+        "--learning-rate",
+        "1e30",
+        "--schedule",
+        "constant",
+    ];
+    let output = run(tiny(fresh.path(), &flags));
+    assert_eq!(output.status.code(), Some(1));
+    let error = error_line(&output);
+    for part in ["not finite", "there is no checkpoint yet", "--learning-rate", "--clip-norm"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!fresh.path().join("a.safetensors").exists());
+    assert!(!before.is_empty());
+}
+
+#[test]
+fn overfitting_few_photos_lowers_their_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "30", "--overfit", "1"])));
+    let text = fs::read_to_string(folder.path().join("a.log/train.csv")).unwrap();
+    let totals: Vec<f64> =
+        text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
+    assert_eq!(totals.len(), 30);
+    assert!(totals[29] < 0.7 * totals[0], "{} to {}", totals[0], totals[29]);
+}
+
+#[test]
+fn tensorboard_s_own_reader_finds_every_step_and_the_pictures() {
+    let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
+        println!("skipped: IMPASTO_TEST_PYTHON is not set");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "6", "--sample-every", "3"])));
+    let script = "
+import io, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from PIL import Image
+events = EventAccumulator(sys.argv[1]); events.Reload()
+for tag in ['loss/total', 'loss/style', 'style/relu1_1', 'learning_rate', 'images_per_s']:
+    print(tag, [e.step for e in events.Scalars(tag)])
+print('valid', [e.step for e in events.Scalars('valid/loss/total')])
+for e in events.Images(events.Tags()['images'][0]):
+    print('image', e.step, e.width, e.height, Image.open(io.BytesIO(e.encoded_image_string)).size)
+print('last', events.Scalars('loss/total')[-1].value)
+";
+    let output = Command::new(python).args(["-c", script]).arg(folder.path().join("a.log")).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for tag in ["loss/total", "loss/style", "style/relu1_1", "learning_rate", "images_per_s"] {
+        assert!(text.contains(&format!("{tag} [0, 1, 2, 3, 4, 5]")), "{tag}: {text}");
+    }
+    for line in ["valid [6]", "image 3 64 64 (64, 64)", "image 6 64 64 (64, 64)"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let csv = fs::read_to_string(folder.path().join("a.log/train.csv")).unwrap();
+    let total: f64 = csv.lines().last().unwrap().split(',').nth(1).unwrap().parse().unwrap();
+    let read: f64 = text.lines().find_map(|line| line.strip_prefix("last ")).unwrap().parse().unwrap();
+    assert!((total - read).abs() <= 1e-6 * total.abs(), "CSV {total}, TensorBoard {read}");
+}
+
+/// A small file system of its own; unmounted when dropped.
+#[cfg(target_os = "linux")]
+struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mut mounted = Command::new("mount");
+        mounted.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path());
+        mounted.output().is_ok_and(|output| output.status.success()).then_some(SmallDisk(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_keeps_the_previous_checkpoint() {
+    let Some(disk) = SmallDisk::mount("1m") else {
+        println!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    let logs = tempfile::tempdir().unwrap();
+    let log_dir = logs.path().to_str().unwrap();
+    let flags = ["--steps", "2", "--steps-per-checkpoint", "1", "--log-dir", log_dir];
+    assert_success(&run(tiny(disk.path(), &flags)));
+    let before = fs::read(disk.path().join("a.safetensors")).unwrap();
+    // All of what is left is taken, but for one page.
+    let filler = disk.path().join("filler");
+    let mut size = 1 << 20;
+    while size >= 4096 {
+        let mut bytes = fs::read(&filler).unwrap_or_default();
+        let kept = bytes.clone();
+        bytes.resize(bytes.len() + size, 1);
+        if fs::write(&filler, &bytes).is_err() {
+            fs::write(&filler, &kept).unwrap();
+            size /= 2;
+        }
+    }
+    let flags = ["--steps", "2", "--steps-per-checkpoint", "1", "--log-dir", log_dir, "--resume"];
+    let finished = run(tiny(disk.path(), &flags));
+    assert_success(&finished); // nothing to do, nothing to write
+
+    // A longer run in the same folder cannot be resumed (other `steps`), so the checkpoint's own are edited.
+    let manifest = disk.path().join("a.checkpoints/step-0000000002/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap().replace("steps = 2\\n", "steps = 9\\n");
+    fs::write(&manifest, text).unwrap();
+    let flags = ["--steps", "9", "--steps-per-checkpoint", "1", "--log-dir", log_dir, "--resume"];
+    let output = run(tiny(disk.path(), &flags));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let error = error_line(&output);
+    assert!(error.contains("No space left") && error.contains("step 2 is kept"), "{error}");
+    assert!(before == fs::read(disk.path().join("a.safetensors")).unwrap());
+    assert!(manifest.is_file());
+    fs::remove_file(&filler).unwrap();
+    assert_success(&run(tiny(disk.path(), &flags)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_log_disk_is_one_warning_and_training_goes_on() {
+    let Some(disk) = SmallDisk::mount("16k") else {
+        println!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--steps", "150", "--log-dir", disk.path().to_str().unwrap()];
+    let output = run(tiny(folder.path(), &flags));
+    assert_success(&output);
+    let text = stderr(&output);
+    assert_eq!(text.matches("cannot write TensorBoard").count(), 1, "{text}");
+    assert!(folder.path().join("a.safetensors").is_file());
+}

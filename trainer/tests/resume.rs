@@ -1,0 +1,142 @@
+//! Killed at any moment and resumed, a run ends with the bytes of the uninterrupted one.
+
+#![allow(clippy::unwrap_used)] // a test's helpers may fail as the test may
+
+mod common;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::{assert_success, error_line, run, stderr, tiny};
+
+/// Times the run is killed.
+const KILLS: u32 = 10;
+
+#[test]
+fn killed_at_ten_moments_it_ends_with_the_same_bytes() {
+    let flags = ["--steps", "120", "--steps-per-checkpoint", "5", "--quiet"];
+    let whole = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(whole.path(), &flags)));
+
+    let killed = tempfile::tempdir().unwrap();
+    let mut kills = 0;
+    let mut random = 12345u64;
+    // A kill that comes after the end does not count; the moments are drawn again until enough have hit.
+    for _ in 0..200 {
+        if kills == KILLS {
+            break;
+        }
+        let resume = killed.path().join("a.checkpoints").exists();
+        let mut child = tiny(killed.path(), &flags);
+        // A run that was killed before its first checkpoint has nothing to resume.
+        child.arg(if resume && has_checkpoint(killed.path()) { "--resume" } else { "--overwrite" });
+        let mut child = child.spawn().unwrap();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        sleep(Duration::from_millis(100 + (random >> 33) % 700));
+        if child.try_wait().unwrap().is_none() {
+            kills += 1;
+        }
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        if newest_checkpoint(killed.path()) == Some(120) {
+            fs::remove_dir_all(killed.path().join("a.checkpoints")).unwrap(); // finished too early: once more
+        }
+    }
+    assert_eq!(kills, KILLS);
+    let last = if has_checkpoint(killed.path()) { "--resume" } else { "--overwrite" };
+    let mut command = tiny(killed.path(), &flags);
+    command.arg(last);
+    assert_success(&run(command));
+    let bytes = |folder: &tempfile::TempDir| fs::read(folder.path().join("a.safetensors")).unwrap();
+    assert!(bytes(&whole) == bytes(&killed), "the resumed run's model differs from the uninterrupted one's");
+    let csv = |folder: &tempfile::TempDir| {
+        let text = fs::read_to_string(folder.path().join("a.log/train.csv")).unwrap();
+        // Every column but the speed, which is the last.
+        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(csv(&whole), csv(&killed), "every step is logged once, with the same losses");
+}
+
+fn newest_checkpoint(folder: &std::path::Path) -> Option<u64> {
+    let entries = fs::read_dir(folder.join("a.checkpoints")).ok()?;
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let complete = entry.path().join("manifest.json").is_file();
+            let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
+            complete.then_some(step)
+        })
+        .max()
+}
+
+fn has_checkpoint(folder: &std::path::Path) -> bool {
+    newest_checkpoint(folder).is_some()
+}
+
+#[test]
+fn a_resume_with_other_settings_says_which_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "2"])));
+    let other = ["--steps", "2", "--width", "3", "--seed", "9", "--resume"];
+    let error = error_line(&run(tiny(folder.path(), &other)));
+    for part in ["width (was 2, now 3)", "seed (was 0, now 9)", "--overwrite"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!error.contains("image_size"), "{error}");
+
+    // Settings that do not change what is learned may change, and are named.
+    let output = run(tiny(folder.path(), &["--steps", "2", "--keep-last", "7", "--resume"]));
+    assert_success(&output);
+    assert!(stderr(&output).contains("keep_last (was 2, now 7)"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_resume_needs_nothing_but_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "3"])));
+    let mut command = common::train(folder.path());
+    command.args(["-o", "a.safetensors", "--resume"]);
+    let output = run(command);
+    assert_success(&output);
+    assert!(stderr(&output).contains("all 3 steps are taken"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_changed_style_picture_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let style = folder.path().join("style.png");
+    common::save_picture(&style, 64, 48);
+    let flags = ["--steps", "2", "--style", "style.png"];
+    assert_success(&run(tiny(folder.path(), &flags)));
+    common::save_picture(&style, 48, 64);
+    let mut command = tiny(folder.path(), &flags);
+    command.arg("--resume");
+    let error = error_line(&run(command));
+    assert!(error.contains("the style picture's content"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_resume() {
+    let flags = ["--steps", "100000", "--steps-per-checkpoint", "100000"];
+    let folder = tempfile::tempdir().unwrap();
+    let child = tiny(folder.path(), &flags).spawn().unwrap();
+    let log = folder.path().join("a.log/train.csv");
+    for _ in 0..300 {
+        // Some steps are taken once the log has some lines.
+        if fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 3) {
+            break;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let interrupted =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("impasto-train -o a.safetensors --resume"), "{text}");
+    assert!(newest_checkpoint(folder.path()).is_some_and(|step| step > 2));
+    assert!(folder.path().join("a.safetensors").is_file());
+}
