@@ -1,7 +1,8 @@
 //! The one place where training meets concrete backends: each is named once, by `impasto_burn::backend`.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::Autodiff;
 use impasto_burn::{Device, backend};
@@ -35,8 +36,29 @@ pub fn train(job: &Job) -> Result<Outcome, TrainError> {
         let reason = "precision bf16 on the CPU, expected f32 there; hint: --precision f32".to_owned();
         return Err(TrainError::Config { reason });
     }
-    catch_unwind(AssertUnwindSafe(|| dispatch(job, device)))
-        .unwrap_or_else(|panic| Err(from_panic(job, panic.as_ref())))
+    let (result, first) = with_panics_noted(|| dispatch(job, device));
+    result.unwrap_or_else(|panic| Err(from_panic(job, first.unwrap_or_else(|| panic_text(panic.as_ref())))))
+}
+
+/// Runs `work` with panics kept off stderr, and returns the first one's text: a panic of one of burn-train's threads
+/// is followed by one of ours, which says nothing. With `RUST_BACKTRACE` set, panics are printed as always.
+fn with_panics_noted<T>(work: impl FnOnce() -> T) -> (std::thread::Result<T>, Option<String>) {
+    let first = Arc::new(Mutex::new(None));
+    let noted = Arc::clone(&first);
+    let quiet = std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0");
+    let previous = Arc::new(panic::take_hook());
+    let before = Arc::clone(&previous);
+    panic::set_hook(Box::new(move |info| {
+        let text = panic_text(info.payload());
+        noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        if !quiet {
+            before(info);
+        }
+    }));
+    let result = catch_unwind(AssertUnwindSafe(work));
+    panic::set_hook(Box::new(move |info| previous(info)));
+    let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    (result, first)
 }
 
 fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
@@ -63,19 +85,19 @@ fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
     }
 }
 
+/// What a panic said, in one line.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Burn reports a full GPU by panicking; whatever it says of memory gets the advice of what to lower.
-fn from_panic(job: &Job, panic: &(dyn Any + Send)) -> TrainError {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    let message = text.split_whitespace().collect::<Vec<_>>().join(" ");
+fn from_panic(job: &Job, message: String) -> TrainError {
+    const SIGNS: [&str; 5] =
+        ["out of memory", "outofmemory", "out_of_memory", "buffer too big", "buffertoobig"];
     let lower = message.to_lowercase();
-    if ["out of memory", "outofmemory", "out_of_memory", "buffer too big", "buffertoobig"]
-        .iter()
-        .any(|sign| lower.contains(sign))
-    {
+    if SIGNS.iter().any(|sign| lower.contains(sign)) {
         let config = &job.config;
         return TrainError::OutOfMemory {
             device: config.device.clone(),
@@ -86,4 +108,22 @@ fn from_panic(job: &Job, panic: &(dyn Any + Send)) -> TrainError {
         };
     }
     TrainError::Panicked { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_panic_is_the_one_that_is_told() {
+        let (result, first) = with_panics_noted(|| {
+            let inner = std::thread::spawn(|| panic!("the\nreason")).join();
+            assert!(inner.is_err(), "the thread panicked");
+            panic!("a consequence");
+        });
+        let result: std::thread::Result<()> = result;
+        assert_eq!(panic_text(result.unwrap_err().as_ref()), "a consequence");
+        // Another test's panic may be noted in between, but none of them panics on purpose.
+        assert_eq!(first.as_deref(), Some("the reason"));
+    }
 }

@@ -1,13 +1,13 @@
 //! What a training run is told: settings from a preset, a strict TOML file and flags, in this order of rank.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+pub use crate::choices::{
+    Balance, FileDtype, LayerWeights, PoolingKind, ScheduleKind, StatisticKind, TrainPrecision,
+};
 use crate::error::TrainError;
 use crate::presets::Preset;
 
@@ -16,108 +16,6 @@ pub const DEAD_LEAVES: &str = "dead-leaves";
 
 /// Widest first layer: the widest inner layer has four times as many channels.
 const MAX_WIDTH: usize = impasto_checkpoints::MAX_CHANNELS / 4;
-
-/// Number type of the convolutions while training. Weights, norms, Gram matrices and losses are f32 in both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrainPrecision {
-    /// 32-bit floats throughout.
-    F32,
-    /// bfloat16 convolutions, on GPUs that have them.
-    Bf16,
-}
-
-/// Number type of the style model's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-/// How the learning rate moves over the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    /// It stays.
-    Constant,
-    /// Half a cosine, from the learning rate down to a hundredth of it at the last step.
-    Cosine,
-    /// It is multiplied by `decay_factor` every `decay_every` steps.
-    Step,
-}
-
-/// Whether the terms of the loss are brought to one scale before they are weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balance {
-    /// Each term is divided by its value at the start, so that weights mean the same for every loss network.
-    Auto,
-    /// Weights multiply the raw losses.
-    Off,
-}
-
-/// How the loss network halves its planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PoolingKind {
-    /// The maximum of four, as the network was trained.
-    Max,
-    /// The mean of four (Gatys et al. 2016).
-    Average,
-}
-
-/// What of the features makes a style.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum StatisticKind {
-    /// Gram matrices (Gatys et al. 2016).
-    Gram,
-    /// Each channel's mean and standard deviation (Huang & Belongie 2017).
-    MeanStd,
-}
-
-/// Layers by name with their weights: in TOML a table, as a flag `relu1_2=1,relu2_2=0.5` (`=1` may be left out).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LayerWeights(pub BTreeMap<String, f64>);
-
-impl LayerWeights {
-    /// Every named layer with weight 1.
-    pub fn even(names: &[&str]) -> Self {
-        LayerWeights(names.iter().map(|name| ((*name).to_owned(), 1.0)).collect())
-    }
-}
-
-impl FromStr for LayerWeights {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut layers = BTreeMap::new();
-        for part in text.split(',') {
-            let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
-            let weight: f64 =
-                weight.trim().parse().map_err(|_| format!("`{part}`: expected LAYER or LAYER=WEIGHT"))?;
-            if layers.insert(name.trim().to_owned(), weight).is_some() {
-                return Err(format!("layer `{}` is named twice", name.trim()));
-            }
-        }
-        Ok(LayerWeights(layers))
-    }
-}
-
-impl fmt::Display for LayerWeights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, weight)) in self.0.iter().enumerate() {
-            write!(f, "{}{name}={weight}", if index == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
-}
 
 /// Declares each setting once: as a field of the resolved [`TrainConfig`], as an optional field of the
 /// [`Overrides`] that a file and the flags are read into, in the merge of the two and in the comparison that a
@@ -460,6 +358,8 @@ fn out_of_range(name: &str, value: &str, expected: &str) -> TrainError {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -512,15 +412,6 @@ mod tests {
             given.entry(name).or_insert(toml::Value::String("x".into()));
         }
         toml::from_str::<Overrides>(&toml::to_string(&given).unwrap()).unwrap();
-    }
-
-    #[test]
-    fn layers_are_read_with_and_without_weights() {
-        let layers: LayerWeights = "relu1_2, relu2_2=0.5".parse().unwrap();
-        assert_eq!(layers.to_string(), "relu1_2=1,relu2_2=0.5");
-        for bad in ["relu1_2=x", "relu1_2,relu1_2", "relu1_2="] {
-            assert!(bad.parse::<LayerWeights>().is_err(), "{bad}");
-        }
     }
 
     #[test]

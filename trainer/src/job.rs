@@ -7,6 +7,7 @@ use burn::train::Interrupter;
 use impasto_burn::loss_network::{LossNetworkChoice, LossWeights};
 use impasto_checkpoints::Credit;
 use impasto_datasets::{DeadLeaves, FolderOptions, Holdout, PhotoFolder, Source};
+use sha2::{Digest, Sha256};
 
 use crate::config::{DEAD_LEAVES, Difference, Overrides, TrainConfig};
 use crate::error::TrainError;
@@ -121,10 +122,11 @@ impl Job {
             config: self.config.clone(),
             style_sha256: self.style.sha256.clone(),
             dataset: dataset_fingerprint(&self.source),
+            loss_weights: weights_fingerprint(&self.weights),
         }
     }
 
-    /// The painting and the photos are those of the checkpoint.
+    /// The painting, the photos and the loss network are those of the checkpoint.
     fn check_same_data(&self) -> Result<(), TrainError> {
         let Some(manifest) = &self.resume else { return Ok(()) };
         let identity = self.identity();
@@ -134,6 +136,9 @@ impl Job {
         }
         if manifest.dataset != identity.dataset {
             differ.push("the list of photos in the dataset");
+        }
+        if manifest.loss_weights != identity.loss_weights {
+            differ.push("the loss network's weights");
         }
         if differ.is_empty() {
             return Ok(());
@@ -172,6 +177,20 @@ fn dataset_fingerprint(source: &Source) -> String {
         Source::Folder(folder) => format!("{} photos, {:016x}", folder.training_len(), folder.fingerprint()),
         Source::DeadLeaves(_) => DEAD_LEAVES.to_owned(),
     }
+}
+
+/// SHA-256 of the tensors' names and values: the same for a file, its copy and its cached, trimmed form only if
+/// the values are.
+fn weights_fingerprint(weights: &LossWeights) -> String {
+    let mut hash = Sha256::new();
+    for (name, (_, values)) in &weights.tensors {
+        hash.update(name);
+        for chunk in values.chunks(1024) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+            hash.update(bytes);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The settings of a resumed run: the checkpoint's, with what may change taken from the request.

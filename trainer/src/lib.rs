@@ -8,6 +8,7 @@
 //! concrete backend outside of [`backends`].
 
 pub mod backends;
+mod choices;
 pub mod config;
 mod error;
 pub mod job;

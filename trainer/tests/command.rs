@@ -103,7 +103,21 @@ fn bad_input_is_one_line_that_says_what_was_expected() {
         (&["--device", "abacus"], &["abacus", "cpu"]),
         (&["--precision", "bf16"], &["bf16", "--precision f32"]),
         (&["--resume"], &["no complete checkpoint"]),
-        (&["--image-size", "64", "--style-layers", "relu5_1", "--style-size", "32"], &["too small"]),
+        (
+            &[
+                "--image-size",
+                "16",
+                "--loss-net",
+                "random-squeezenet",
+                "--content-layers",
+                "fire9",
+                "--style-layers",
+                "fire9",
+                "--stability-weight",
+                "0",
+            ],
+            &["16 x 16 is too small for layer fire9", "expected at least"],
+        ),
     ];
     for (flags, parts) in cases {
         let mut command = tiny(folder.path(), &["--steps", "2"]);
@@ -142,6 +156,22 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint() {
     }
     assert!(!fresh.path().join("a.safetensors").exists());
     assert!(!before.is_empty());
+}
+
+#[test]
+fn bad_photos_are_named_in_a_log_and_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    fs::write(photos.join("broken.jpg"), "not a photo").unwrap();
+    for (name, side) in [("a.png", 40), ("b.png", 50)] {
+        save_picture(&photos.join(name), side, side + 7);
+    }
+    let output = run(tiny(folder.path(), &["--steps", "6", "--dataset", "photos"]));
+    assert_success(&output);
+    assert_eq!(stderr(&output).matches("photos could not be used").count(), 1, "{}", stderr(&output));
+    let log = fs::read_to_string(folder.path().join("a.log/bad-files.log")).unwrap();
+    assert!(log.starts_with("broken.jpg: ") && log.lines().count() == 1, "{log}");
 }
 
 #[test]

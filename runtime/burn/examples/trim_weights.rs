@@ -34,7 +34,10 @@ fn trim(input: &str, layer: &str, output: &Path) -> Result<(), Box<dyn std::erro
     }
     // VGG's layers are named as its convolutions are: relu4_1 needs conv1_1 to conv4_1, which sort alphabetically.
     let deepest = layer.replace("relu", "conv");
-    let kept = weights.tensors.iter().filter(|(key, _)| key.split('.').next().unwrap_or_default() <= deepest.as_str());
+    let kept = weights
+        .tensors
+        .iter()
+        .filter(|(key, _)| key.split('.').next().unwrap_or_default() <= deepest.as_str());
     let data: Vec<(&String, Vec<usize>, Vec<u8>)> = kept
         .map(|(key, (shape, values))| {
             let bytes = values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();

@@ -1,5 +1,10 @@
 //! Painting through Burn without saying which backend: one object-safe trait, one function that opens it.
 
+#![cfg_attr(
+    not(any(feature = "flex", feature = "cuda", feature = "wgpu")),
+    allow(dead_code, reason = "no backend is built in")
+)]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 

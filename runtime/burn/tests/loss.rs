@@ -1,7 +1,7 @@
 //! The losses and the loss networks' rules: names, sizes, weights, balance, half precision, where gradients go.
 
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Distribution, FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use impasto_burn::BurnError;
 use impasto_burn::loss::{
     PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic, StyleTarget, content_loss, gram_matrix,
@@ -304,8 +304,7 @@ fn steps_against_the_gradient_lower_the_loss() {
     let loss =
         PerceptualLoss::new(network(LossNetworkKind::Vgg16), &settings, &[style("style", 1.0)]).unwrap();
     let content = loss.content_target(picture("content", [1, 3, 16, 16])).unwrap();
-    let mut painted =
-        Tensor::<Flex, 4>::random([1, 3, 16, 16], Distribution::Uniform(0.0, 255.0), &Default::default());
+    let mut painted = picture("painted", [1, 3, 16, 16]);
     let mut totals = Vec::new();
     for _ in 0..6 {
         let (losses, gradient) =

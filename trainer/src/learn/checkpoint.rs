@@ -50,6 +50,8 @@ pub struct Manifest {
     pub style_sha256: String,
     /// Fingerprint of the list of training photos.
     pub dataset: String,
+    /// SHA-256 of the loss network's weights, as values.
+    pub loss_weights: String,
     /// What the losses are divided by.
     pub scales: Scales,
     /// The parts.
@@ -77,6 +79,8 @@ pub struct RunIdentity {
     pub style_sha256: String,
     /// Fingerprint of the list of training photos.
     pub dataset: String,
+    /// SHA-256 of the loss network's weights, as values.
+    pub loss_weights: String,
 }
 
 /// SHA-256 in hexadecimal.
@@ -238,6 +242,7 @@ impl CheckpointFolder {
             config: run.config.to_toml()?,
             style_sha256: run.style_sha256.clone(),
             dataset: run.dataset.clone(),
+            loss_weights: run.loss_weights.clone(),
             scales: scales.clone(),
             files,
         };
@@ -358,7 +363,12 @@ mod tests {
     use crate::presets::Preset;
 
     fn run() -> RunIdentity {
-        RunIdentity { config: Preset::Cpu.config(), style_sha256: "00".into(), dataset: "none".into() }
+        RunIdentity {
+            config: Preset::Cpu.config(),
+            style_sha256: "00".into(),
+            dataset: "none".into(),
+            loss_weights: "11".into(),
+        }
     }
 
     type Cpu = burn::backend::Flex;

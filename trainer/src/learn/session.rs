@@ -82,6 +82,7 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
         folder,
         feed: feed.clone(),
         sampler,
+        source: job.source.clone(),
         on_cpu,
         ending: Arc::clone(&ending),
     };

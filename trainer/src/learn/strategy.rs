@@ -3,6 +3,7 @@
 //! Steps are counted over the whole run, an epoch is `steps_per_checkpoint` of them, and a run can begin and end
 //! in the middle of one.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use burn::train::{
     LearningComponentsMarker, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader,
     TrainingComponents, TrainingItem, ValidLoader,
 };
+use impasto_checkpoints::write_atomically;
+use impasto_datasets::Source;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -67,6 +70,8 @@ pub struct Loop<B: AutodiffBackend> {
     pub feed: Feed<B>,
     /// Paints samples and writes the style model.
     pub sampler: Sampler<B::InnerBackend>,
+    /// The photos, for the bad ones among them.
+    pub source: Source,
     /// Whether the losses are on the host anyway.
     pub on_cpu: bool,
     /// How the loop ended, for whoever launched it.
@@ -103,6 +108,7 @@ struct State<'a, B: AutodiffBackend> {
     step: u64,
     saved: Option<u64>,
     sampled: bool,
+    bad_files: usize,
     started: Instant,
     last: Option<LazyRow<B::InnerBackend>>,
 }
@@ -120,6 +126,7 @@ impl<B: AutodiffBackend> Loop<B> {
             let epoch = self.epoch_number(state.step.saturating_sub(1));
             state.processor.process_train(LearnerEvent::EndEpoch(epoch));
             self.validate(state, valid, epoch);
+            self.name_bad_files(state);
             self.save(state)?;
             if interrupter.should_stop() {
                 return Ok(Ending::Interrupted(state.step));
@@ -203,6 +210,28 @@ impl<B: AutodiffBackend> Loop<B> {
         state.processor.process_valid(LearnerEvent::EndEpoch(epoch));
     }
 
+    /// Names the photos that could not be used in a log; others were taken in their places.
+    fn name_bad_files(&self, state: &mut State<'_, B>) {
+        let Source::Folder(photos) = &self.source else { return };
+        let count = photos.bad_count();
+        if count == state.bad_files {
+            return;
+        }
+        state.bad_files = count;
+        let path = self.config.log_folder().join("bad-files.log");
+        let lines =
+            photos.bad_files().into_iter().map(|bad| format!("{}: {}\n", bad.path.display(), bad.reason));
+        let text: String = lines.collect();
+        let reporter = &self.sampler.reporter;
+        match write_atomically(&path, |out| out.write_all(text.as_bytes())) {
+            Ok(()) => reporter
+                .warn(&format!("{count} photos could not be used; they are named in {}", path.display())),
+            Err(error) => {
+                reporter.warn(&format!("{count} photos could not be used ({}: {error})", path.display()))
+            }
+        }
+    }
+
     /// A checkpoint and the style model as it is now.
     fn save(&self, state: &mut State<'_, B>) -> Result<(), TrainError> {
         if state.saved == Some(state.step) {
@@ -283,6 +312,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<Components<B>> for Loop<B> {
             step: self.done,
             saved: (self.done > 0).then_some(self.done),
             sampled: false,
+            bad_files: 0,
             started: Instant::now(),
             last: None,
         };

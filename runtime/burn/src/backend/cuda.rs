@@ -14,6 +14,7 @@ use crate::error::BurnError;
 use crate::painter::{NetPainter, Painter, Precision};
 
 const DRIVER_HINT: &str = "install NVIDIA's driver, or take --device cpu";
+const OTHER_HINT: &str = "take one that is there";
 const TOOLKIT_HINT: &str =
     "install the CUDA toolkit (its NVRTC library and headers) and set CUDA_PATH to it, or take --device cpu";
 
@@ -21,12 +22,13 @@ const TOOLKIT_HINT: &str =
 pub(crate) fn check(index: usize) -> Result<(), Missing> {
     let names = names()?;
     if index >= names.len() {
-        let found = match names.len() {
-            0 => "the driver finds no card".to_owned(),
-            1 => "there is one card, cuda:0".to_owned(),
-            count => format!("there are {count} cards, cuda:0 to cuda:{}", count - 1),
-        };
-        return Err(Missing::new(found, DRIVER_HINT));
+        return Err(match names.len() {
+            0 => Missing::new("the driver finds no card", DRIVER_HINT),
+            1 => Missing::new("there is one card, cuda:0", OTHER_HINT),
+            count => {
+                Missing::new(format!("there are {count} cards, cuda:0 to cuda:{}", count - 1), OTHER_HINT)
+            }
+        });
     }
     check_compiler()
 }
@@ -125,7 +127,7 @@ fn check_compiler() -> Result<(), Missing> {
 fn load(candidates: &[&str]) -> Option<Library> {
     // SAFETY: NVIDIA's own libraries; their initializers may run on any thread at any time, as every program that
     // links them relies on.
-    candidates.iter().find_map(|name| unsafe { Library::new(name) }.ok())
+    candidates.iter().find_map(|name| unsafe { Library::new(*name) }.ok())
 }
 
 /// A painter on CUDA device `index`; half precision is bf16, which cannot overflow where f32 does not.

@@ -66,12 +66,15 @@ fn find(index: usize) -> Result<WgpuDevice, Missing> {
     if index < adapters.len() {
         return Ok(adapters.swap_remove(index).0);
     }
-    let found = match adapters.len() {
-        0 => "no driver for Vulkan, Metal or DirectX offers a device".to_owned(),
-        1 => "there is one device, wgpu:0".to_owned(),
-        count => format!("there are {count} devices, wgpu:0 to wgpu:{}", count - 1),
-    };
-    Err(Missing::new(found, "install the graphics driver, or take --device cpu"))
+    const OTHER_HINT: &str = "take one that is there";
+    Err(match adapters.len() {
+        0 => Missing::new(
+            "no driver for Vulkan, Metal or DirectX offers a device",
+            "install the graphics driver, or take --device cpu",
+        ),
+        1 => Missing::new("there is one device, wgpu:0", OTHER_HINT),
+        count => Missing::new(format!("there are {count} devices, wgpu:0 to wgpu:{}", count - 1), OTHER_HINT),
+    })
 }
 
 /// A painter on adapter `index`, in f32.
