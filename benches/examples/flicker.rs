@@ -15,6 +15,8 @@ use impasto::picture::{DecodeOptions, Picture, fit_longer_side};
 use impasto::{Frame, Stylizer};
 use impasto_checkpoints::random::uniform;
 
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
 /// Frames of a clip.
 const FRAMES: usize = 8;
 /// Pixels the view moves a frame.
@@ -26,14 +28,14 @@ const MARGIN: usize = 16;
 /// Longer side of the photo the clips are cut from.
 const SIDE: usize = 512;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let photo = arguments.next().ok_or("usage: flicker PHOTO MODEL…")?;
     let picture = Picture::open(&photo, &DecodeOptions::default())?;
     let (width, height) = fit_longer_side(picture.width(), picture.height(), SIDE);
     let photo = picture.resized(width, height)?.frame;
     println!("| model | still | pan |\n| --- | --- | --- |");
-    let row = |name: &str, paint: &dyn Fn(&Frame) -> Result<Frame, Box<dyn Error>>| -> Result<(), Box<dyn Error>> {
+    let row = |name: &str, paint: &dyn Fn(&Frame) -> Outcome<Frame>| -> Outcome<()> {
         let still = change(&photo, 0, paint)?;
         let pan = change(&photo, STEP, paint)?;
         println!("| {name} | {still:.3} | {pan:.3} |");
@@ -48,11 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Mean absolute change between consecutive painted frames of a clip whose view moves by `step` pixels a frame.
-fn change(
-    photo: &Frame,
-    step: usize,
-    paint: &dyn Fn(&Frame) -> Result<Frame, Box<dyn Error>>,
-) -> Result<f64, Box<dyn Error>> {
+fn change(photo: &Frame, step: usize, paint: &dyn Fn(&Frame) -> Outcome<Frame>) -> Outcome<f64> {
     let (mut sum, mut count) = (0.0, 0_usize);
     let mut previous: Option<Frame> = None;
     for index in 0..FRAMES {
@@ -75,7 +73,7 @@ fn change(
 }
 
 /// Frame `index` of a clip: the photo from column `left` on, with noise of its own.
-fn view(photo: &Frame, left: usize, index: usize) -> Result<Frame, Box<dyn Error>> {
+fn view(photo: &Frame, left: usize, index: usize) -> Outcome<Frame> {
     let width = photo.width() - STEP * FRAMES;
     // The sum of twelve uniform numbers in ±1 has the variance 4: a Gaussian for all that matters here.
     let mut noise = uniform(index as u64, "camera", width * photo.height() * 3 * 12);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use impasto::{Frame, Precision, Stylizer, StylizerOptions};
-use impasto_checkpoints::{Architecture, Dtype, StyleModel, import};
+use impasto_checkpoints::{Architecture, Dtype, import};
 use impasto_tests::{f32_tensor, largest_difference, package_file, test_data, test_python};
 use safetensors::SafeTensors;
 use serde::Deserialize;

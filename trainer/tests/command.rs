@@ -46,6 +46,21 @@ fn a_run_leaves_the_model_its_settings_and_something_to_look_at() {
 }
 
 #[test]
+fn the_smoke_test_learns_a_style_in_under_three_minutes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = train(folder.path());
+    command.arg("--smoke");
+    let started = std::time::Instant::now();
+    let output = run(command);
+    assert_success(&output); // it fails unless the painted photos are at most half as far from the style
+    let text = stderr(&output);
+    let distances = text.lines().find(|line| line.contains("unpainted")).unwrap();
+    println!("{} s; {distances}", started.elapsed().as_secs());
+    assert!(started.elapsed().as_secs() < 180, "{:?}", started.elapsed());
+    assert!(folder.path().join("smoke.safetensors").is_file());
+}
+
+#[test]
 fn the_saved_settings_run_again_and_give_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     assert_success(&run(tiny(folder.path(), &["--steps", "3"])));

@@ -1,5 +1,7 @@
 //! The losses and the loss networks' rules: names, sizes, weights, balance, half precision, where gradients go.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use impasto_burn::BurnError;

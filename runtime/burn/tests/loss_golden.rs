@@ -1,5 +1,7 @@
 //! Loss networks and losses against PyTorch: `tests/golden/losses.*`, written by `make_losses.py` beside them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

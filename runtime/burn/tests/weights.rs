@@ -1,5 +1,7 @@
 //! Files of loss-network weights: both layouts, every number type, trimmed or whole, wrong ones refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! Finding loss-network weights: a file, the cache folder, a download from a server on the loopback that also
 //! truncates, corrupts, stalls and redirects.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![cfg(feature = "download")]
 
 use std::io::{BufRead, BufReader, Write};

@@ -37,7 +37,7 @@ pub const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`MANIFEST_VERSION`].
+    /// Version of the manifest, 1.
     pub version: u64,
     /// Version of the trainer.
     pub tool: String,

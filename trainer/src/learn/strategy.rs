@@ -242,6 +242,9 @@ impl<B: AutodiffBackend> Loop<B> {
         }
         // Fails on a weight that is not finite, so that no checkpoint holds one.
         let model = self.sampler.style_model(state.step, &state.learner.model().valid().net)?;
+        if let Some(row) = &state.last {
+            self.sampler.journal.wait_for(row.step);
+        }
         self.folder.begin(state.step)?;
         state.checkpointer.checkpoint(&state.learner, state.step as usize, state.store);
         self.folder

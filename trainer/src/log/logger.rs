@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use burn::train::logger::MetricLogger;
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
@@ -20,7 +21,11 @@ use crate::report::Reporter;
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Mutex<Inner>>,
+    logged: Arc<Condvar>,
 }
+
+/// Longest wait for the event threads: they are at most a few steps behind.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Inner {
     folder: PathBuf,
@@ -28,20 +33,39 @@ struct Inner {
     events: Option<EventFile>,
     train: Option<Csv>,
     valid: Option<Csv>,
+    /// The newest training step that was logged.
+    last: Option<u64>,
 }
 
 impl Journal {
     /// Opens the files in `folder` for the steps from `next_step` on.
     pub fn open(folder: &Path, columns: &[String], next_step: u64, reporter: Reporter) -> Self {
-        let mut inner =
-            Inner { folder: folder.to_path_buf(), reporter, events: None, train: None, valid: None };
+        let mut inner = Inner {
+            folder: folder.to_path_buf(),
+            reporter,
+            events: None,
+            train: None,
+            valid: None,
+            last: None,
+        };
         let mut header = vec![STEP.to_owned()];
         header.extend_from_slice(columns);
         inner.events = inner.keep(EventFile::create(folder), "TensorBoard");
         let csv = |name: &str| Csv::open(&folder.join(name), &header, next_step);
         inner.train = inner.keep(csv("train.csv"), "train.csv");
         inner.valid = inner.keep(csv("valid.csv"), "valid.csv");
-        Journal { inner: Arc::new(Mutex::new(inner)) }
+        Journal { inner: Arc::new(Mutex::new(inner)), logged: Arc::default() }
+    }
+
+    /// Waits until a step is logged: burn-train's event threads lag behind the loop, and a checkpoint must not be
+    /// ahead of the log that a resume goes on with.
+    pub fn wait_for(&self, step: u64) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        // Running out of patience costs some lines of a log, and a poisoned lock costs nothing.
+        drop(
+            self.logged
+                .wait_timeout_while(inner, PATIENCE, |inner| inner.last.is_none_or(|last| last < step)),
+        );
     }
 
     /// Adds a painted sample.
@@ -71,6 +95,8 @@ impl Journal {
         } else {
             let written = inner.train.as_mut().map(|csv| csv.write(find));
             inner.check(written, |inner| inner.train = None, "train.csv");
+            inner.last = Some(step as u64);
+            self.logged.notify_all();
         }
     }
 }

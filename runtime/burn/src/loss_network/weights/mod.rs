@@ -181,9 +181,8 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn read_pytorch(bytes: &[u8]) -> Result<Tensors, String> {
-    let tensors = TEMP_read_state_dict(bytes).map_err(|error| error.to_string())?;
-    Ok(tensors.into_iter().map(|(key, tensor)| (key, (tensor.shape, tensor.values))).collect())
+fn read_pytorch(_bytes: &[u8]) -> Result<Tensors, String> {
+    Err("a PyTorch file, expected safetensors; hint: `safetensors.torch.save_file(state_dict, FILE)` makes one".into())
 }
 
 /// Tensors of float type and metadata entries. Tensors of other types are left out: a missing one is
@@ -214,9 +213,4 @@ fn read_safetensors(bytes: &[u8]) -> Result<(Tensors, HashMap<String, String>), 
 
 pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[allow(non_snake_case)]
-fn TEMP_read_state_dict(_: &[u8]) -> Result<BTreeMap<String, impasto_checkpoints::Tensor>, String> {
-    Err("temp".into())
 }
