@@ -27,7 +27,7 @@ use safetensors::SafeTensors;
 use crate::error::CheckpointError;
 use crate::file;
 use crate::metadata::one_line;
-use crate::style_model::StyleModel;
+use crate::style_model::{StyleModel, Tensor};
 use strided::{Element, Storage, Strided};
 
 /// The tensors of a foreign file by their key.
@@ -72,6 +72,26 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<StyleModel, CheckpointEr
         }
     };
     layout::assemble(tensors, tidy(name), bytes.len())
+}
+
+/// Reads the tensors of any PyTorch state dict (zip or legacy, also nested as for [`import`]), whatever they are
+/// for. Tensors of other types than floats are left out.
+///
+/// # Errors
+/// [`CheckpointError::Format`] for what is not a whole PyTorch file or whose tensors together are larger than it,
+/// [`CheckpointError::PickleCall`] when it mentions anything but tensors.
+pub fn read_state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+    let tensors = match bytes {
+        [b'P', b'K', ..] => torch::read_zip(bytes)?,
+        [0x80 | b'c' | b'(', ..] => torch::read_legacy(bytes)?,
+        _ => return Err(CheckpointError::format("not a PyTorch file, expected a zip or a pickle")),
+    };
+    // A stride of 0 or shared storages could blow a small file up.
+    let count = tensors.values().fold(0_usize, |sum, tensor| sum.saturating_add(tensor.count()));
+    if count > bytes.len() {
+        return Err(CheckpointError::format("its tensors have more values than the file has bytes"));
+    }
+    Ok(tensors.into_iter().filter_map(|(key, tensor)| Some((key, tensor.read().ok()?))).collect())
 }
 
 fn read_safetensors(bytes: &[u8]) -> Result<StateDict<'_>, CheckpointError> {

@@ -50,17 +50,19 @@ enum Act {
     Busy,
 }
 
+/// For each request its path and the start of its range.
+type Requests = Mutex<Vec<(String, Option<usize>)>>;
+
 struct Server {
     remote: Remote,
-    /// For each request its path and the start of its range.
-    requests: Arc<Mutex<Vec<(String, Option<usize>)>>>,
+    requests: Arc<Requests>,
 }
 
 impl Server {
     fn start(bytes: Vec<u8>, file_name: &str, acts: &[Act]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
+        let requests: Arc<Requests> = Arc::default();
         let (seen, acts) = (requests.clone(), acts.to_vec());
         std::thread::spawn(move || {
             let mut held = Vec::new();
@@ -98,7 +100,7 @@ fn answer(
     mut stream: TcpStream,
     act: Act,
     bytes: &[u8],
-    seen: &Mutex<Vec<(String, Option<usize>)>>,
+    seen: &Requests,
 ) -> std::io::Result<Option<TcpStream>> {
     let mut path = String::new();
     let mut range = None;

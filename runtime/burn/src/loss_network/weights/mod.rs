@@ -181,8 +181,9 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn read_pytorch(_bytes: &[u8]) -> Result<Tensors, String> {
-    Err("a PyTorch file, expected safetensors; hint: `safetensors.torch.save_file(state_dict, FILE)` makes one".into())
+fn read_pytorch(bytes: &[u8]) -> Result<Tensors, String> {
+    let tensors = impasto_checkpoints::import::read_state_dict(bytes).map_err(|error| error.to_string())?;
+    Ok(tensors.into_iter().map(|(key, tensor)| (key, (tensor.shape, tensor.values))).collect())
 }
 
 /// Tensors of float type and metadata entries. Tensors of other types are left out: a missing one is
