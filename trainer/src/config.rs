@@ -235,6 +235,21 @@ fn toml_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl TrainConfig {
+    /// The same settings with files and folders by their last name only: a style model travels, and says what it was
+    /// trained on, but not where that lay on somebody's disk.
+    pub fn without_folders(&self) -> Self {
+        let last = |path: &PathBuf| path.file_name().map_or_else(|| path.clone(), PathBuf::from);
+        TrainConfig {
+            style: self.style.as_ref().map(last),
+            dataset: last(&PathBuf::from(&self.dataset)).display().to_string(),
+            output: last(&self.output),
+            loss_weights: self.loss_weights.as_ref().map(last),
+            log_dir: None,
+            checkpoint_dir: None,
+            ..self.clone()
+        }
+    }
+
     /// The settings of a preset with a file's over them, and flags' over those.
     pub fn resolve(default: Preset, file: &Overrides, flags: &Overrides) -> Self {
         let preset = flags.preset.or(file.preset).unwrap_or(default);

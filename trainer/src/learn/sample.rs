@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use impasto::Frame;
 use impasto::picture::{EncodeOptions, Picture};
+use impasto::quality::bf16_psnr;
 use impasto_burn::TransformNet;
 use impasto_checkpoints::{Credit, Dtype, Metadata, StyleModel, Training, write_atomically};
 
@@ -90,14 +91,17 @@ impl<B: Backend> Sampler<B> {
             content_weight: config.content_weight,
             style_weight: config.style_weight,
             tv_weight: config.tv_weight,
-            config: Some(config.to_toml()?),
+            config: Some(config.without_folders().to_toml()?),
         });
         let dtype = match config.dtype {
             FileDtype::F32 => Dtype::F32,
             FileDtype::F16 => Dtype::F16,
             FileDtype::Bf16 => Dtype::Bf16,
         };
-        Ok(folded(&net.to_model(metadata)?)?.to_dtype(dtype)?)
+        let mut model = folded(&net.to_model(metadata)?)?.to_dtype(dtype)?;
+        let psnr = bf16_psnr(&model)?;
+        model.amend(|metadata| metadata.bf16_psnr = Some((psnr * 10.0).round() / 10.0));
+        Ok(model)
     }
 
     /// Writes the style model and, beside it, the resolved settings.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use impasto::checkpoints::{Dtype, StyleModel, import, shipped};
+use impasto::checkpoints::{Architecture, Credit, Dtype, StyleModel, Training, import, shipped};
 use impasto::quality::bf16_psnr;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::args::{DtypeName, ImportArgs, StylesArgs, StylesCommand};
 use crate::interrupt;
@@ -18,7 +18,7 @@ pub fn run(args: StylesArgs, say: Say) -> Result<ExitCode> {
         StylesCommand::List { json } => list(json, say)?,
         StylesCommand::Show { style, json } => {
             let model = find(&style)?;
-            print(if json { format!("{}\n", facts(&model)) } else { describe(&model) })?;
+            print(if json { json_line(&facts(&model))? } else { describe(&model) })?;
         }
         StylesCommand::Import(args) => import_file(args, say)?,
     }
@@ -31,8 +31,8 @@ fn list(json: bool, say: Say) -> Result<()> {
         models.push((name, shipped::load(name)?));
     }
     if json {
-        let all: Vec<Value> = models.iter().map(|(_, model)| facts(model)).collect();
-        return print(format!("{}\n", Value::from(all)));
+        let all: Vec<Facts<'_>> = models.iter().map(|(_, model)| facts(model)).collect();
+        return print(json_line(&all)?);
     }
     if models.is_empty() {
         say.note("no styles ship with this version yet; hint: `impasto styles import` brings one in");
@@ -86,7 +86,7 @@ fn import_file(args: ImportArgs, say: Say) -> Result<()> {
         model.save(&args.output)?;
     }
     if args.json {
-        return print(format!("{}\n", facts(&model)));
+        return print(json_line(&facts(&model))?);
     }
     say.note(&format!("{}\n{}", args.output.display(), describe(&model).trim_end()));
     if model.metadata().license.is_none() {
@@ -100,21 +100,35 @@ fn gflop_per_megapixel(model: &StyleModel) -> f64 {
 }
 
 /// Everything there is to say of a model, for programs.
-fn facts(model: &StyleModel) -> Value {
+#[derive(Serialize)]
+struct Facts<'a> {
+    name: &'a str,
+    architecture: &'a Architecture,
+    parameters: usize,
+    gflop_per_megapixel: f64,
+    dtypes: Vec<&'static str>,
+    minimum_size: usize,
+    bf16_psnr: Option<f64>,
+    license: Option<&'a str>,
+    credits: &'a [Credit],
+    training: Option<&'a Training>,
+}
+
+fn facts(model: &StyleModel) -> Facts<'_> {
     let metadata = model.metadata();
     let architecture = model.architecture();
-    json!({
-        "name": metadata.name,
-        "architecture": architecture,
-        "parameters": architecture.parameter_count(),
-        "gflop_per_megapixel": gflop_per_megapixel(model),
-        "dtypes": model.dtypes().iter().map(|dtype| dtype.name()).collect::<Vec<_>>(),
-        "minimum_size": architecture.minimum_size(),
-        "bf16_psnr": metadata.bf16_psnr,
-        "license": metadata.license,
-        "credits": metadata.credits,
-        "training": metadata.training,
-    })
+    Facts {
+        name: &metadata.name,
+        architecture,
+        parameters: architecture.parameter_count(),
+        gflop_per_megapixel: gflop_per_megapixel(model),
+        dtypes: model.dtypes().iter().map(|dtype| dtype.name()).collect(),
+        minimum_size: architecture.minimum_size(),
+        bf16_psnr: metadata.bf16_psnr,
+        license: metadata.license.as_deref(),
+        credits: &metadata.credits,
+        training: metadata.training.as_ref(),
+    }
 }
 
 /// The same for people.
@@ -176,8 +190,12 @@ fn describe(model: &StyleModel) -> String {
 }
 
 /// The name a unit variant has in the file.
-fn name_of(value: &impl serde::Serialize) -> String {
+fn name_of(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default()
+}
+
+fn json_line(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value)? + "\n")
 }
 
 fn print(text: String) -> Result<()> {
