@@ -61,7 +61,7 @@ impl Preset {
             statistic: StatisticKind::Gram,
             balance: Balance::Auto,
             content_weight: 1.0,
-            style_weight: 5.0,
+            style_weight: 1.0,
             tv_weight: 0.02,
             stability_weight: 0.02,
             stability_noise: 5.0,
@@ -77,14 +77,16 @@ impl Preset {
         };
         match self {
             Preset::Gpu => gpu,
+            // Steps teach more than large batches do, and the stability term's second pass costs a third of a step.
             Preset::Cpu => TrainConfig {
                 image_size: 128,
-                batch_size: 2,
-                steps: 600,
+                batch_size: 1,
+                steps: 1200,
                 steps_per_checkpoint: 100,
-                sample_every: 50,
+                sample_every: 100,
                 validation_photos: 2,
-                style_size: 256,
+                stability_weight: 0.0,
+                style_size: 384,
                 ..gpu
             },
             Preset::Full => {
