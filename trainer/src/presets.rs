@@ -105,6 +105,7 @@ impl Preset {
                 learning_rate: 3e-3,
                 loss_net: "random-vgg16".into(),
                 content_weight: 0.3,
+                style_weight: 5.0,
                 stability_weight: 0.0,
                 style_size: 128,
                 content_layers: LayerWeights::even(&["relu2_2"]),
