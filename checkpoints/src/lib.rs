@@ -12,17 +12,19 @@ mod error;
 mod file;
 #[cfg(feature = "import")]
 pub mod import;
+mod layers;
 mod metadata;
 pub mod random;
 pub mod shipped;
 mod style_model;
 
 pub use architecture::{
-    Activation, Architecture, Block, ConvKind, ConvSpec, InputRange, Layer, Layers, MAX_CHANNELS, MAX_KERNEL,
-    MAX_LAYERS, NormSpec, Output, Padding, Role, TensorSpec, Upsampling,
+    Activation, Architecture, Block, ConvKind, ConvSpec, InputRange, NormSpec, Output, Padding, Role,
+    TensorSpec, Upsampling,
 };
 pub use atomic::write_atomically;
 pub use error::CheckpointError;
 pub use file::{MAX_FILE_BYTES, read_metadata};
+pub use layers::{Layer, Layers, MAX_CHANNELS, MAX_KERNEL, MAX_LAYERS};
 pub use metadata::{Credit, FORMAT_VERSION, Metadata, Training};
 pub use style_model::{Dtype, StyleModel, Tensor};

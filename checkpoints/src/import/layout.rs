@@ -12,11 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::strided::{Strided, about};
 use super::{StateDict, show};
-use crate::architecture::{
-    Activation, Architecture, InputRange, Layer, Layers, MAX_CHANNELS, MAX_LAYERS, Output, Padding, Role,
-    Upsampling,
-};
+use crate::architecture::{Activation, Architecture, InputRange, Output, Padding, Role, Upsampling};
 use crate::error::CheckpointError;
+use crate::layers::{Layer, Layers, MAX_CHANNELS, MAX_LAYERS};
 use crate::metadata::Metadata;
 use crate::style_model::{StyleModel, Tensor};
 
