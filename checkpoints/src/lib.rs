@@ -1,7 +1,7 @@
 //! The style model as a file.
 //!
 //! Duty of this room: what a style model is ([`Architecture`], [`StyleModel`], [`Metadata`]), how it is
-//! written and read (safetensors), how foreign models come in ([`import`], behind a feature), and the
+//! written and read (safetensors), how foreign models come in (`import`, behind a feature), and the
 //! styles that ship with the project ([`shipped`]).
 //!
 //! What it must not do: run a network, decode a picture, or depend on Burn.
