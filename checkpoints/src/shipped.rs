@@ -4,7 +4,8 @@ use crate::error::CheckpointError;
 use crate::style_model::StyleModel;
 
 /// Name and file of every shipped style, by name.
-const STYLES: &[(&str, &[u8])] = &[];
+const STYLES: &[(&str, &[u8])] =
+    &[("starry_night", include_bytes!("../styles/starry_night.safetensors").as_slice())];
 
 /// Names of the shipped styles.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -20,10 +21,47 @@ pub fn load(name: &str) -> Result<StyleModel, CheckpointError> {
         Some((_, bytes)) => StyleModel::from_bytes(bytes),
         None => {
             let known = names().collect::<Vec<_>>().join(", ");
-            Err(CheckpointError::UnknownStyle {
-                name: name.to_string(),
-                known: if known.is_empty() { "none yet".into() } else { known },
-            })
+            Err(CheckpointError::UnknownStyle { name: name.to_string(), known })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every shipped style can be read, is small, is called what it is listed as, and says whom it owes.
+    #[test]
+    fn shipped_styles_are_whole_and_credited() {
+        assert!(names().count() > 0);
+        for (name, bytes) in STYLES {
+            let model = load(name).unwrap();
+            let metadata = model.metadata();
+            assert_eq!(metadata.name, *name);
+            assert!(bytes.len() < 1 << 20, "{name}: {} bytes", bytes.len());
+            assert!(metadata.license.is_some() && metadata.training.is_some(), "{name}");
+            for role in ["style picture", "loss network"] {
+                assert!(
+                    metadata.credits.iter().any(|credit| credit.role == role),
+                    "{name}: no credit for the {role}"
+                );
+            }
+            assert!(
+                metadata.bf16_psnr.is_some_and(|psnr| psnr >= 40.0),
+                "{name}: {:?} dB",
+                metadata.bf16_psnr
+            );
+            // A model's papers travel: no path of the machine that trained it.
+            let config =
+                metadata.training.as_ref().and_then(|training| training.config.clone()).unwrap_or_default();
+            assert!(!config.contains('/'), "{name}: {config}");
+            assert_eq!(model.to_bytes().unwrap(), *bytes, "{name}: saved again differs");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let error = load("sunflowers").unwrap_err().to_string();
+        assert!(error.contains("`sunflowers`") && error.contains("starry_night"), "{error}");
     }
 }

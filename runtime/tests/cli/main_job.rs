@@ -131,6 +131,17 @@ fn showing_a_model() {
 }
 
 #[test]
+fn a_shipped_style_paints_by_name() {
+    let studio = Studio::new();
+    let output = studio.impasto(&["styles", "list"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let name = text.split_whitespace().next().expect("a shipped style").to_string();
+    studio.impasto(&["stylize", "photo.png", "--style", &name, "-o", "out.png"]).assert().success();
+    assert_ne!(open(&studio, "out.png").frame, open(&studio, "photo.png").frame);
+    studio.impasto(&["styles", "show", &name]).assert().success();
+}
+
+#[test]
 fn watching_repaints_when_the_model_changes() {
     use std::time::{Duration, Instant, SystemTime};
     let studio = Studio::new();

@@ -15,7 +15,7 @@ use crate::say::Say;
 
 pub fn run(args: StylesArgs, say: Say) -> Result<ExitCode> {
     match args.command {
-        StylesCommand::List { json } => list(json, say)?,
+        StylesCommand::List { json } => list(json)?,
         StylesCommand::Show { style, json } => {
             let model = find(&style)?;
             print(if json { json_line(&facts(&model))? } else { describe(&model) })?;
@@ -25,7 +25,7 @@ pub fn run(args: StylesArgs, say: Say) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(json: bool, say: Say) -> Result<()> {
+fn list(json: bool) -> Result<()> {
     let mut models = Vec::new();
     for name in shipped::names() {
         models.push((name, shipped::load(name)?));
@@ -33,9 +33,6 @@ fn list(json: bool, say: Say) -> Result<()> {
     if json {
         let all: Vec<Facts<'_>> = models.iter().map(|(_, model)| facts(model)).collect();
         return print(json_line(&all)?);
-    }
-    if models.is_empty() {
-        say.note("no styles ship with this version yet; hint: `impasto styles import` brings one in");
     }
     let width = models.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = models.iter().map(|(name, model)| {
