@@ -4,8 +4,10 @@ use crate::error::CheckpointError;
 use crate::style_model::StyleModel;
 
 /// Name and file of every shipped style, by name.
-const STYLES: &[(&str, &[u8])] =
-    &[("starry_night", include_bytes!("../styles/starry_night.safetensors").as_slice())];
+const STYLES: &[(&str, &[u8])] = &[
+    ("starry_night", include_bytes!("../styles/starry_night.safetensors")),
+    ("wave", include_bytes!("../styles/wave.safetensors")),
+];
 
 /// Names of the shipped styles.
 pub fn names() -> impl Iterator<Item = &'static str> {
