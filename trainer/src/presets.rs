@@ -61,12 +61,12 @@ impl Preset {
             statistic: StatisticKind::Gram,
             balance: Balance::Auto,
             content_weight: 1.0,
-            style_weight: 1.0,
+            style_weight: 3.0,
             tv_weight: 0.02,
             stability_weight: 0.02,
             stability_noise: 5.0,
             stability_shift: 4,
-            style_size: 512,
+            style_size: 640,
             seed: 0,
             workers: 0,
             overfit: 0,
@@ -79,14 +79,13 @@ impl Preset {
             Preset::Gpu => gpu,
             // Steps teach more than large batches do, and the stability term's second pass costs a third of a step.
             Preset::Cpu => TrainConfig {
-                image_size: 128,
+                image_size: 160,
                 batch_size: 1,
-                steps: 1200,
+                steps: 1300,
                 steps_per_checkpoint: 100,
                 sample_every: 100,
                 validation_photos: 2,
                 stability_weight: 0.0,
-                style_size: 384,
                 ..gpu
             },
             Preset::Full => {
