@@ -1,12 +1,13 @@
 //! The public door: open a style, paint frames.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "burn")]
+use std::sync::{Mutex, PoisonError};
 
 use impasto_checkpoints::{Metadata, StyleModel, shipped};
 
 use crate::device::Device;
-use crate::engine::{Engine, Precision, Scratch, default_threads};
+use crate::engine::{Engine, PaintedMut, Precision, default_threads};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 
@@ -17,29 +18,28 @@ pub struct StylizerOptions {
     pub device: Device,
     /// Number type of the convolutions.
     pub precision: Precision,
-    /// Threads of the CPU engine; `None`: as many as the process may run at once.
+    /// Threads of the CPU engine; `None`: one for each physical core.
     pub threads: Option<usize>,
 }
 
-/// A style, ready to paint. One may be shared by any number of threads; buffers are kept from frame to frame,
-/// one set for each frame in flight.
+/// A style, ready to paint. One may be shared by any number of threads: frames are painted one after the other,
+/// each with all of the engine's threads. Buffers are kept from frame to frame.
 pub struct Stylizer {
     metadata: Metadata,
     options: StylizerOptions,
     painter: Painter,
-    idle: Mutex<Vec<Workspace>>,
 }
 
 enum Painter {
     Engine(Box<Engine>),
     #[cfg(feature = "burn")]
-    Burn(Mutex<Box<dyn impasto_burn::Painter>>),
+    Burn(Mutex<BurnPainter>),
 }
 
-/// The buffers of one frame in flight.
-#[derive(Default)]
-struct Workspace {
-    scratch: Scratch,
+/// A network on a GPU, and the values it painted last.
+#[cfg(feature = "burn")]
+struct BurnPainter {
+    painter: Box<dyn impasto_burn::Painter>,
     painted: Vec<f32>,
 }
 
@@ -70,7 +70,7 @@ impl Stylizer {
             Device::Cpu => Painter::Engine(Box::new(Engine::new(model, options.precision, threads)?)),
             gpu => open_gpu(model, gpu, options.precision)?,
         };
-        Ok(Stylizer { metadata: model.metadata().clone(), options, painter, idle: Mutex::default() })
+        Ok(Stylizer { metadata: model.metadata().clone(), options, painter })
     }
 
     /// The model's papers: name, architecture, credits.
@@ -99,11 +99,18 @@ impl Stylizer {
     /// As for [`Stylizer::stylize`].
     pub fn stylize_into(&self, frame: &Frame, painted: &mut Frame) -> Result<(), RuntimeError> {
         painted.reshape(frame.width(), frame.height());
-        self.with_painted(frame, |values| {
-            for (byte, &value) in painted.rgb_mut().iter_mut().zip(values) {
-                *byte = (value + 0.5) as u8; // saturates at 0 and 255
+        match &self.painter {
+            Painter::Engine(engine) => {
+                engine.run(frame.rgb(), frame.width(), frame.height(), PaintedMut::Bytes(painted.rgb_mut()))
             }
-        })
+            #[cfg(feature = "burn")]
+            Painter::Burn(painter) => {
+                let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
+                let values = painter.paint(frame)?;
+                crate::engine::to_bytes(values, painted.rgb_mut());
+                Ok(())
+            }
+        }
     }
 
     /// Paints a frame and gives the network's own values, neither rounded nor clamped.
@@ -114,35 +121,61 @@ impl Stylizer {
     /// # Errors
     /// As for [`Stylizer::stylize`].
     pub fn stylize_to_f32(&self, frame: &Frame) -> Result<Vec<f32>, RuntimeError> {
-        let mut copy = Vec::new();
-        self.with_painted(frame, |values| copy.extend_from_slice(values))?;
-        Ok(copy)
-    }
-
-    fn with_painted(&self, frame: &Frame, take: impl FnOnce(&[f32])) -> Result<(), RuntimeError> {
-        let mut workspace = lock(&self.idle).pop().unwrap_or_default();
-        workspace.painted.resize(frame.rgb().len(), 0.0);
-        let (width, height) = (frame.width(), frame.height());
-        let done = match &self.painter {
+        match &self.painter {
             Painter::Engine(engine) => {
-                engine.run(frame.rgb(), width, height, &mut workspace.scratch, &mut workspace.painted)
+                let mut values = vec![0.0; frame.rgb().len()];
+                engine.run(frame.rgb(), frame.width(), frame.height(), PaintedMut::Values(&mut values))?;
+                Ok(values)
             }
             #[cfg(feature = "burn")]
-            Painter::Burn(painter) => lock(painter)
-                .paint(frame.rgb(), width, height, &mut workspace.painted)
-                .map_err(|error| RuntimeError::Device(error.to_string())),
-        };
-        if done.is_ok() {
-            take(&workspace.painted);
+            Painter::Burn(painter) => {
+                let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(painter.paint(frame)?.to_vec())
+            }
         }
-        lock(&self.idle).push(workspace);
-        done
+    }
+
+    /// What does the arithmetic: the CPU engine's instruction set, or the kind of GPU.
+    pub fn isa(&self) -> &'static str {
+        match (&self.painter, self.options.device) {
+            (Painter::Engine(engine), _) => engine.isa().name(),
+            #[cfg(feature = "burn")]
+            (Painter::Burn(_), Device::Cuda(_)) => "cuda",
+            #[cfg(feature = "burn")]
+            (Painter::Burn(_), _) => "wgpu",
+        }
+    }
+
+    /// The precision in use, [`Precision::Auto`] resolved.
+    pub fn precision(&self) -> Precision {
+        match &self.painter {
+            Painter::Engine(engine) => engine.precision(),
+            #[cfg(feature = "burn")]
+            Painter::Burn(_) if self.options.precision == Precision::Bf16 => Precision::Bf16,
+            #[cfg(feature = "burn")]
+            Painter::Burn(_) => Precision::F32,
+        }
+    }
+
+    /// Threads that paint: 1 for a GPU.
+    pub fn threads(&self) -> usize {
+        match &self.painter {
+            Painter::Engine(engine) => engine.threads(),
+            #[cfg(feature = "burn")]
+            Painter::Burn(_) => 1,
+        }
     }
 }
 
-/// A panic elsewhere does not spoil buffers that are overwritten anyway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(feature = "burn")]
+impl BurnPainter {
+    fn paint(&mut self, frame: &Frame) -> Result<&[f32], RuntimeError> {
+        self.painted.resize(frame.rgb().len(), 0.0);
+        self.painter
+            .paint(frame.rgb(), frame.width(), frame.height(), &mut self.painted)
+            .map_err(|error| RuntimeError::Device(error.to_string()))?;
+        Ok(&self.painted)
+    }
 }
 
 #[cfg(feature = "burn")]
@@ -154,7 +187,7 @@ fn open_gpu(model: &StyleModel, device: Device, precision: Precision) -> Result<
     };
     let device = device.to_string().parse().map_err(broken)?;
     let painter = impasto_burn::open_painter(model, device, precision).map_err(broken)?;
-    Ok(Painter::Burn(Mutex::new(painter)))
+    Ok(Painter::Burn(Mutex::new(BurnPainter { painter, painted: Vec::new() })))
 }
 
 #[cfg(not(feature = "burn"))]

@@ -1,40 +1,45 @@
 //! The CPU engine: runs a transform network on one frame.
 //!
-//! This is the plain path: safe Rust, f32, channels-last, one pass after another. It is the reference that
-//! every faster kernel is tested against, and it can round where bf16 kernels round ([`Precision::Bf16`]).
+//! - `plain`: safe Rust, pass by pass; the reference for the rest, and what runs where there is nothing better
+//! - `fast`: the same network by rows, with kernels for AVX2, AVX-512 and bf16
+//! - `lower`: every kind of convolution as plain ones, for both
+//! - `isa`: which instruction set is used
+//! - `threads`: how many threads unless told
+//! - `output`: from the last layer's values to bytes
 //!
-//! How a frame travels: bytes → input range → for each convolution a *prepared* plane (padded, doubled or
-//! spread, so that every kind of convolution becomes a plain valid one) → convolution by rows → instance norm,
-//! ReLU, residual in place → … → `activation(x) · scale + offset`, cropped to the frame.
+//! Results do not depend on the number of threads, and are the same from run to run on the same instruction set.
 
-mod conv;
-mod norm;
-mod prepare;
+#[cfg(target_arch = "x86_64")]
+mod fast;
+mod isa;
+mod lower;
+mod output;
+mod plain;
 mod threads;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
-use impasto_checkpoints::{
-    Activation, Architecture, Block, CheckpointError, ConvKind, ConvSpec, NormSpec, StyleModel,
-};
+use impasto_checkpoints::StyleModel;
 
 use crate::error::RuntimeError;
-use conv::PackedConv;
-use norm::Norm;
-use prepare::{IndexMap, Plane};
-use threads::Threads;
+pub use isa::{ISA_VARIABLE, Isa};
 pub use threads::default_threads;
+
+/// PSNR in dB of bf16 against f32 from which on the difference is not seen.
+pub const INVISIBLE_PSNR: f64 = 40.0;
 
 /// Number type of the convolutions' inputs and weights. Sums, norms and outputs are f32 in every case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// 32-bit floats.
     F32,
-    /// bfloat16 inputs and weights. The CPU engine emulates it (same rounding points, no gain in speed); GPUs
-    /// compute in half precision.
+    /// bfloat16 inputs and weights, and planes kept in bf16. Where the processor has no bf16 arithmetic the CPU
+    /// engine rounds at the same points, in f32.
     Bf16,
-    /// The fastest that loses nothing visible: f32 on the CPU for now.
+    /// The fastest that loses nothing visible: bf16 where the hardware has it and the model's measured
+    /// `bf16_psnr` is at least [`INVISIBLE_PSNR`], else f32.
     #[default]
     Auto,
 }
@@ -65,79 +70,106 @@ impl FromStr for Precision {
     }
 }
 
-/// A step of the network with its weights packed.
-enum Step {
-    Conv { conv: PackedConv, norm: Option<Norm>, relu: bool },
-    Residual { convs: [PackedConv; 2], norms: [Norm; 2] },
+/// Where a painted frame goes: `[height, width, 3]` in RGB 0..255.
+pub enum PaintedMut<'a> {
+    /// Rounded to bytes.
+    Bytes(&'a mut [u8]),
+    /// The network's own values, neither rounded nor clamped.
+    Values(&'a mut [f32]),
 }
 
-/// A style model made ready to run on the CPU. Immutable: any number of threads may share one, each with a
-/// [`Scratch`] of its own.
+impl PaintedMut<'_> {
+    fn len(&self) -> usize {
+        match self {
+            PaintedMut::Bytes(bytes) => bytes.len(),
+            PaintedMut::Values(values) => values.len(),
+        }
+    }
+}
+
+/// A style model made ready to run on the CPU. Any number of threads may share one: frames are painted one after
+/// the other, each by all of the engine's threads.
 pub struct Engine {
-    architecture: Architecture,
-    steps: Vec<Step>,
-    minimum_size: usize,
-    bf16: bool,
-    threads: Threads,
+    path: Path,
+    isa: Isa,
+    precision: Precision,
+    threads: usize,
 }
 
-/// The buffers of one frame in flight, reused from frame to frame.
+enum Path {
+    Plain(Box<plain::PlainEngine>, Mutex<PlainBuffers>),
+    #[cfg(target_arch = "x86_64")]
+    Fast(Box<fast::FastEngine>),
+}
+
+/// The plain path's buffers, kept from frame to frame.
 #[derive(Default)]
-pub struct Scratch {
-    /// The current activations.
-    current: Plane,
-    /// What a residual block adds to them.
-    branch: Plane,
-    /// The next convolution's padded input.
-    prepared: Plane,
-    /// A convolution's result.
-    result: Plane,
+struct PlainBuffers {
+    scratch: plain::Scratch,
+    painted: Vec<f32>,
 }
 
 impl Engine {
-    /// Packs a model's weights.
+    /// Packs a model's weights for the processor's best instruction set, or the one that [`ISA_VARIABLE`] asks for.
     ///
     /// # Errors
-    /// [`RuntimeError::Model`] when the model lacks a tensor of its architecture (a [`StyleModel`] never does).
+    /// [`RuntimeError::Device`] when the variable asks for what this machine lacks.
     pub fn new(model: &StyleModel, precision: Precision, threads: usize) -> Result<Self, RuntimeError> {
-        let architecture = model.architecture().clone();
-        let bf16 = precision == Precision::Bf16;
-        let pack = |spec: &ConvSpec| -> Result<PackedConv, CheckpointError> {
-            let weight = model.values(&format!("{}.weight", spec.name))?;
-            let bias = model.values(&format!("{}.bias", spec.name))?;
-            Ok(PackedConv::new(spec, weight, bias, bf16))
-        };
-        let norm = |spec: &NormSpec| -> Result<Norm, CheckpointError> {
-            Ok(Norm {
-                weight: model.values(&format!("{}.weight", spec.name))?.to_vec(),
-                bias: model.values(&format!("{}.bias", spec.name))?.to_vec(),
-                epsilon: architecture.norm_epsilon,
-            })
-        };
-        let mut steps = Vec::new();
-        for block in architecture.blocks() {
-            steps.push(match block {
-                Block::Conv { conv, norm: after, relu } => {
-                    Step::Conv { conv: pack(&conv)?, norm: after.as_ref().map(norm).transpose()?, relu }
-                }
-                Block::Residual { convs: [conv1, conv2], norms: [norm1, norm2] } => Step::Residual {
-                    convs: [pack(&conv1)?, pack(&conv2)?],
-                    norms: [norm(&norm1)?, norm(&norm2)?],
-                },
-            });
+        Self::with_isa(model, precision, threads, Isa::from_environment()?)
+    }
+
+    /// As [`Engine::new`], for a given instruction set.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Device`] when this machine lacks it.
+    pub fn with_isa(
+        model: &StyleModel,
+        precision: Precision,
+        threads: usize,
+        isa: Isa,
+    ) -> Result<Self, RuntimeError> {
+        if !isa.is_available() {
+            return Err(RuntimeError::Device(format!(
+                "{isa}: this processor lacks it; hint: the best here is {}",
+                Isa::best()
+            )));
         }
-        let minimum_size = architecture.minimum_size();
-        Ok(Engine { architecture, steps, minimum_size, bf16, threads: Threads::new(threads) })
+        let invisible = model.metadata().bf16_psnr.is_some_and(|psnr| psnr >= INVISIBLE_PSNR);
+        let bf16 = match precision {
+            Precision::F32 => false,
+            Precision::Bf16 => true,
+            Precision::Auto => isa.gains_from_bf16() && invisible,
+        };
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(engine) = fast::FastEngine::new(model, isa, bf16, threads)? {
+            let threads = engine.threads();
+            return Ok(Engine { path: Path::Fast(Box::new(engine)), isa, precision, threads });
+        }
+        let engine = plain::PlainEngine::new(model, bf16, threads)?;
+        let path = Path::Plain(Box::new(engine), Mutex::default());
+        Ok(Engine { path, isa, precision, threads })
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The precision in use: f32 or bf16.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The threads in use.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Paints one frame.
     ///
     /// # Shapes
-    /// - `rgb`: `[height, width, 3]`, bytes
-    /// - `painted`: the same, f32
-    ///
-    /// # Units
-    /// RGB 0..255; `painted` is neither rounded nor clamped.
+    /// `rgb` and `painted`: `[height, width, 3]`
     ///
     /// # Errors
     /// [`RuntimeError::FrameSize`] when a side is 0 or a slice is not `height · width · 3` long.
@@ -146,8 +178,7 @@ impl Engine {
         rgb: &[u8],
         width: usize,
         height: usize,
-        scratch: &mut Scratch,
-        painted: &mut [f32],
+        painted: PaintedMut<'_>,
     ) -> Result<(), RuntimeError> {
         let size = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
         for bytes in [rgb.len(), painted.len()] {
@@ -155,92 +186,36 @@ impl Engine {
                 return Err(RuntimeError::FrameSize { width, height, bytes });
             }
         }
-        self.load(rgb, width, height, scratch);
-        for step in &self.steps {
-            match step {
-                Step::Conv { conv, norm, relu } => {
-                    self.convolve(conv, false, scratch);
-                    std::mem::swap(&mut scratch.current, &mut scratch.result);
-                    if let Some(norm) = norm {
-                        norm.apply(&mut scratch.current, *relu, &self.threads);
-                    } else if *relu {
-                        norm::relu(&mut scratch.current, &self.threads);
+        match &self.path {
+            Path::Plain(engine, buffers) => {
+                // A panic elsewhere does not spoil buffers that are overwritten anyway.
+                let mut buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
+                let PlainBuffers { scratch, painted: values } = &mut *buffers;
+                match painted {
+                    PaintedMut::Values(painted) => engine.run(rgb, width, height, scratch, painted),
+                    PaintedMut::Bytes(painted) => {
+                        values.resize(painted.len(), 0.0);
+                        engine.run(rgb, width, height, scratch, values);
+                        output::bytes(values, painted);
                     }
                 }
-                Step::Residual { convs: [conv1, conv2], norms: [norm1, norm2] } => {
-                    self.convolve(conv1, false, scratch);
-                    std::mem::swap(&mut scratch.branch, &mut scratch.result);
-                    norm1.apply(&mut scratch.branch, true, &self.threads);
-                    self.convolve(conv2, true, scratch);
-                    norm2.apply(&mut scratch.result, false, &self.threads);
-                    norm::add(&mut scratch.current, &scratch.result, &self.threads);
-                }
             }
+            #[cfg(target_arch = "x86_64")]
+            Path::Fast(engine) => engine.run(rgb, width, height, painted),
         }
-        self.finish(width, height, &scratch.current, painted);
         Ok(())
     }
+}
 
-    /// Bytes to the network's input range; a picture below the smallest size gets its last row and column
-    /// repeated.
-    fn load(&self, rgb: &[u8], width: usize, height: usize, scratch: &mut Scratch) {
-        let range = self.architecture.input.from_rgb255();
-        let (padded_width, padded_height) = (width.max(self.minimum_size), height.max(self.minimum_size));
-        let plane = &mut scratch.current;
-        plane.reshape(padded_height, padded_width, 3);
-        self.threads.for_each_row(&mut plane.data, padded_width * 3, |y, row| {
-            let source = &rgb[y.min(height - 1) * width * 3..][..width * 3];
-            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-                let from = x.min(width - 1) * 3;
-                for (channel, value) in pixel.iter_mut().enumerate() {
-                    let (factor, summand) = range[channel];
-                    *value = f32::from(source[from + channel]) * factor + summand;
-                }
-            }
-        });
-    }
-
-    /// `result = conv(source)`, where the source is the branch of a residual block or the current plane.
-    fn convolve(&self, conv: &PackedConv, from_branch: bool, scratch: &mut Scratch) {
-        let source = if from_branch { &scratch.branch } else { &scratch.current };
-        let padding = self.architecture.padding;
-        let rows = IndexMap::new(conv.kind, conv.kernel, padding, source.height);
-        let columns = IndexMap::new(conv.kind, conv.kernel, padding, source.width);
-        prepare::prepare(source, &rows, &columns, self.bf16, &mut scratch.prepared, &self.threads);
-        let stride = match conv.kind {
-            ConvKind::Strided(stride) => stride,
-            ConvKind::NearestDoubled | ConvKind::Transposed => 1,
-        };
-        conv.run(
-            &scratch.prepared,
-            stride,
-            rows.outputs,
-            columns.outputs,
-            &mut scratch.result,
-            &self.threads,
-        );
-    }
-
-    /// `activation(x) · scale + offset`, cropped right and bottom to the frame.
-    fn finish(&self, width: usize, height: usize, plane: &Plane, painted: &mut [f32]) {
-        debug_assert!(plane.width >= width && plane.height >= height && plane.channels == 3);
-        let output = self.architecture.output;
-        self.threads.for_each_row(painted, width * 3, |y, row| {
-            let source = &plane.data[y * plane.width * 3..][..width * 3];
-            for (value, &x) in row.iter_mut().zip(source) {
-                let x = match output.activation {
-                    Activation::Linear => x,
-                    Activation::Tanh => x.tanh(),
-                };
-                *value = x * output.scale + output.offset;
-            }
-        });
-    }
+/// Rounds painted values to bytes.
+#[cfg(feature = "burn")]
+pub(crate) fn to_bytes(values: &[f32], bytes: &mut [u8]) {
+    output::bytes(values, bytes);
 }
 
 /// Rounds to the nearest bfloat16, ties to even, as the hardware's conversions do. For finite values.
 #[inline]
 fn round_bf16(value: f32) -> f32 {
     let bits = value.to_bits();
-    f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
+    f32::from_bits(bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
 }

@@ -1,48 +1,20 @@
-//! Sharing a pass over a plane among threads, by rows. What a row holds never depends on who computes it.
+//! How many threads to paint with unless told.
 
-use std::sync::Mutex;
-
-/// A number of threads to work with.
-pub(super) struct Threads(usize);
-
-/// Below this many values a pass runs on the calling thread: starting threads would cost more than it saves.
-const WORTH_SHARING: usize = 1 << 14;
-
-/// Threads to use unless told: as many as the process may run at once.
+/// One for each physical core that the process may use: two threads on one core share its arithmetic units, which
+/// one keeps busy alone.
 pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    physical_cores().map_or(allowed, |cores| cores.clamp(1, allowed))
 }
 
-impl Threads {
-    pub(super) fn new(count: usize) -> Self {
-        Threads(count.clamp(1, 256))
-    }
-
-    /// Calls `work(row index, row)` for every row of `row_length` values, in no particular order.
-    pub(super) fn for_each_row(
-        &self,
-        data: &mut [f32],
-        row_length: usize,
-        work: impl Fn(usize, &mut [f32]) + Sync,
-    ) {
-        let rows = data.len() / row_length;
-        let helpers = self.0.min(rows) - 1;
-        if helpers == 0 || data.len() < WORTH_SHARING {
-            return data.chunks_exact_mut(row_length).enumerate().for_each(|(y, row)| work(y, row));
+/// Physical cores of the machine, where the system says (Linux).
+fn physical_cores() -> Option<usize> {
+    let mut cores = std::collections::BTreeSet::new();
+    for cpu in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
+        // A core is known by the list of its threads.
+        if let Ok(threads) = std::fs::read_to_string(cpu.path().join("topology/thread_siblings_list")) {
+            cores.insert(threads);
         }
-        // Rows are handed out one by one, so that a thread that the system stops holds nobody up for long.
-        let queue = Mutex::new(data.chunks_exact_mut(row_length).enumerate());
-        let next = || queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
-        let drain = || {
-            while let Some((y, row)) = next() {
-                work(y, row);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..helpers {
-                scope.spawn(drain);
-            }
-            drain();
-        });
     }
+    Some(cores.len()).filter(|&cores| cores > 0)
 }

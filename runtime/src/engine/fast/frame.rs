@@ -1,0 +1,540 @@
+//! One frame on its way through the stages: what each task does.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::buffer::Buffer;
+use super::direct::{MAX_KERNEL, Row};
+use super::grid::Task;
+use super::kernels::{FinishRow, Kernels, LoadRow, PrepareRow, Store, SumColumns};
+use super::moments::{Moments, Table};
+use super::plan::{Plan, PlanePlan, StagePlan};
+use super::pool::Job;
+use super::program::{Kernel, Program, Source, Stage, Target};
+use super::winograd::{PATCH, REACH, Strip};
+use crate::engine::output;
+use impasto_checkpoints::Output;
+
+/// Where a painted frame goes.
+#[derive(Clone, Copy)]
+pub(super) enum Painted {
+    Bytes(*mut u8),
+    Values(*mut f32),
+}
+
+/// What all workers share while a frame is painted.
+pub(super) struct FrameJob<'a> {
+    pub(super) program: &'a Program,
+    pub(super) kernels: &'a Kernels,
+    pub(super) plan: &'a Plan,
+    pub(super) state: &'a State,
+    pub(super) output: Output,
+    /// Factors and summands of the three input channels, sixteen times.
+    pub(super) input: &'a [[f32; 48]; 2],
+    /// The frame, `plan.height × plan.width` pixels.
+    pub(super) rgb: *const u8,
+    /// The painted frame's size: at most the plan's.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) painted: Painted,
+}
+
+// SAFETY: the frame is only read; tasks write disjoint rows of the painted frame and of the planes, and read what
+// earlier stages wrote, behind the pool's gate.
+unsafe impl Sync for FrameJob<'_> {}
+
+/// Buffers that are kept from frame to frame.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) planes: Buffer,
+    pub(super) table: Table,
+    /// By norm: factors, then summands.
+    factors: Vec<Buffer>,
+    total: Mutex<Moments>,
+    workers: Vec<Mutex<Worker>>,
+}
+
+/// A worker's own buffers.
+#[derive(Default)]
+struct Worker {
+    ring: Buffer,
+    /// A band's results, before they are finished.
+    out: Buffer,
+    /// Winograd's transformed inputs and products.
+    input: Buffer,
+    products: Buffer,
+    /// A row of the painted frame.
+    colors: Buffer,
+    /// A row's moments.
+    row: Buffer,
+    moments: Moments,
+    /// The stage and the task after the last one done: if that is next, the ring's rows serve it.
+    next: (usize, usize),
+    /// The first prepared row that is not in the ring.
+    prepared: usize,
+}
+
+impl State {
+    /// Makes room for a plan, so that painting allocates nothing.
+    pub(super) fn reserve(&mut self, program: &Program, plan: &Plan, workers: usize) {
+        self.planes.trim(plan.plane_bytes);
+        self.table.reserve(plan.moments);
+        self.factors.resize_with(program.norms.len(), Buffer::default);
+        for (factors, norm) in self.factors.iter_mut().zip(&program.norms) {
+            factors.reserve(8 * norm.weight.len());
+        }
+        lock(&self.total).reserve(plan.worker.channels);
+        self.workers.resize_with(workers, Mutex::default);
+        for worker in &self.workers {
+            let mut worker = lock(worker);
+            worker.ring.reserve(plan.worker.ring);
+            worker.out.reserve(plan.worker.out);
+            worker.input.reserve(plan.worker.input);
+            worker.products.reserve(plan.worker.products);
+            worker.colors.reserve(plan.worker.colors);
+            worker.row.reserve(8 * plan.worker.channels);
+            worker.moments.reserve(plan.worker.channels);
+        }
+    }
+
+    /// Makes every worker forget its ring.
+    pub(super) fn begin(&self) {
+        for worker in &self.workers {
+            lock(worker).next = (usize::MAX, 0);
+        }
+    }
+}
+
+impl Job for FrameJob<'_> {
+    fn stages(&self) -> usize {
+        self.program.stages.len() + usize::from(self.program.output_norm.is_some())
+    }
+
+    fn tasks(&self, stage: usize) -> usize {
+        self.plan.stages.get(stage).map_or(self.height, |plan| plan.grid.tasks())
+    }
+
+    fn work(&self, worker: usize, stage: usize, task: usize) {
+        let mut worker = lock(&self.state.workers[worker]);
+        match self.program.stages.get(stage) {
+            Some(_) => self.convolve(&mut worker, stage, task),
+            None => self.finish_normed(&mut worker, task),
+        }
+    }
+
+    fn close(&self, stage: usize) {
+        let Some(Target::Plane { norm, .. } | Target::Colors { norm, .. }) =
+            self.program.stages.get(stage).map(|stage| stage.target)
+        else {
+            return;
+        };
+        let (grid, norm_spec) = (&self.plan.stages[stage].grid, &self.program.norms[norm]);
+        let up = self.program.stages[stage].axis.up();
+        let mut total = lock(&self.state.total);
+        total.reset(self.channels(stage));
+        for index in 0..grid.tasks() {
+            let task = grid.task(index);
+            let count = (task.y1 - task.y0) * (task.x1 - task.x0) * up * up;
+            self.state.table.merge_into(&mut total, index, count);
+        }
+        // SAFETY: only the worker that closes a stage runs, and the buffers hold both.
+        let (factors, summands) = unsafe {
+            let (factors, summands) = self.factors(norm);
+            let n = norm_spec.weight.len();
+            (std::slice::from_raw_parts_mut(factors, n), std::slice::from_raw_parts_mut(summands, n))
+        };
+        total.factors(norm_spec, factors, summands);
+    }
+}
+
+impl FrameJob<'_> {
+    /// Channels of the plane that a stage writes.
+    fn channels(&self, stage: usize) -> usize {
+        match self.program.stages[stage].target {
+            Target::Plane { plane, .. } | Target::Colors { plane, .. } => self.program.planes[plane].channels,
+            Target::Frame => 0,
+        }
+    }
+
+    /// Factors and summands of a norm.
+    fn factors(&self, norm: usize) -> (*mut f32, *mut f32) {
+        let start = self.state.factors[norm].start().cast::<f32>();
+        // SAFETY: the buffer holds twice the norm's channels.
+        (start, unsafe { start.add(self.program.norms[norm].weight.len()) })
+    }
+
+    fn plane(&self, plane: usize, y: usize, x: usize) -> *mut u8 {
+        let PlanePlan { height, width, pixel, offset } = self.plan.planes[plane];
+        debug_assert!(y < height && x <= width);
+        // SAFETY: within the plane, which lies within the buffer.
+        unsafe { self.state.planes.start().add(offset + (y * width + x) * pixel) }
+    }
+
+    fn convolve(&self, worker: &mut Worker, stage_index: usize, task_index: usize) {
+        let stage = &self.program.stages[stage_index];
+        let plan = &self.plan.stages[stage_index];
+        let task = plan.grid.task(task_index);
+        let first = task.y0 * stage.axis.stride();
+        let follows = worker.next == (stage_index, task_index) && task.y0 > 0;
+        worker.prepared = if follows { worker.prepared.max(first) } else { first };
+        worker.next = (stage_index, task_index + 1);
+        worker.moments.reset(self.channels(stage_index));
+        match &stage.kernel {
+            Kernel::Direct(direct) => {
+                for y in task.y0..task.y1 {
+                    self.prepare(worker, stage, plan, &task, y * stage.axis.stride() + plan.ring_rows);
+                    self.keep(worker, stage, plan, &task, y);
+                    self.direct_row(worker, stage, plan, direct, &task, y);
+                }
+            }
+            Kernel::Winograd(winograd) => {
+                for y in (task.y0..task.y1).step_by(PATCH) {
+                    self.prepare(worker, stage, plan, &task, y + REACH);
+                    let end = (y + PATCH).min(task.y1);
+                    for row in y..end {
+                        self.keep(worker, stage, plan, &task, row);
+                    }
+                    let up = stage.axis.up();
+                    let patches = (task.x1 - task.x0).div_ceil(PATCH);
+                    let out = worker.out.start().cast::<f32>();
+                    let out_row = patches * PATCH * up * stage.outputs;
+                    // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+                    unsafe {
+                        winograd.strip(&Strip {
+                            rows: std::array::from_fn(|row| {
+                                ring_row(worker, plan, y + row).cast::<f32>().cast_const()
+                            }),
+                            patches,
+                            input: &worker.input,
+                            products: &worker.products,
+                            out,
+                            out_row,
+                            out_pixel: stage.outputs,
+                        });
+                        for row in 0..(end - y) * up {
+                            self.finish(worker, stage, &task, y * up + row, out.add(row * out_row));
+                        }
+                    }
+                }
+            }
+            Kernel::Columns { direct, taps, bias } => {
+                for y in task.y0..task.y1 {
+                    self.prepare(worker, stage, plan, &task, y + plan.ring_rows);
+                    let rows: [*const u8; MAX_KERNEL] =
+                        std::array::from_fn(|row| ring_row(worker, plan, y + row).cast_const());
+                    let pixels = task.x1 - task.x0;
+                    let (columns, colors) =
+                        (worker.out.start().cast::<f32>(), worker.colors.start().cast::<f32>());
+                    // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+                    unsafe {
+                        direct.row(
+                            &direct.phases[0],
+                            &Row {
+                                rows: &rows[..direct.phases[0].rows],
+                                pixel_bytes: stage.inputs * stage.prepared.bytes(),
+                                pixel: stage.inputs,
+                                pixels: pixels + taps - 1,
+                                out: columns,
+                                out_pixel: direct.outputs(),
+                            },
+                        );
+                        (self.kernels.sum_columns)(&SumColumns {
+                            columns,
+                            pixel: direct.outputs(),
+                            kernel: *taps,
+                            pixels,
+                            bias: *bias,
+                            to: colors,
+                        });
+                        let colors = std::slice::from_raw_parts(colors, 3 * pixels);
+                        self.finish_colors(worker, stage, &task, y, colors);
+                    }
+                }
+            }
+        }
+        if !matches!(stage.target, Target::Frame) {
+            self.state.table.store(task_index, &worker.moments);
+        }
+    }
+
+    /// Computes and finishes the outputs of one base row.
+    fn direct_row(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        plan: &StagePlan,
+        direct: &super::direct::Direct,
+        task: &Task,
+        y: usize,
+    ) {
+        let (up, stride) = (stage.axis.up(), stage.axis.stride());
+        let pixels = task.x1 - task.x0;
+        let value = stage.prepared.bytes();
+        let out = worker.out.start().cast::<f32>();
+        let out_row = pixels * up * stage.outputs;
+        for (index, phase) in direct.phases.iter().enumerate() {
+            let (vertical, horizontal) = (index / up, index % up);
+            // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+            unsafe {
+                let skip = phase.offset.1 * stage.inputs * value;
+                let rows: [*const u8; MAX_KERNEL] = std::array::from_fn(|row| {
+                    ring_row(worker, plan, y * stride + phase.offset.0 + row).add(skip).cast_const()
+                });
+                direct.row(
+                    phase,
+                    &Row {
+                        rows: &rows[..phase.rows],
+                        pixel_bytes: stride * stage.inputs * value,
+                        pixel: stride * stage.inputs,
+                        pixels,
+                        out: out.add(vertical * out_row + horizontal * stage.outputs),
+                        out_pixel: up * stage.outputs,
+                    },
+                );
+            }
+        }
+        for row in 0..up {
+            // SAFETY: within the room that was just filled.
+            unsafe { self.finish(worker, stage, task, y * up + row, out.add(row * out_row)) };
+        }
+    }
+
+    /// Brings rows into the ring up to `end`.
+    fn prepare(&self, worker: &mut Worker, stage: &Stage, plan: &StagePlan, task: &Task, end: usize) {
+        let (height, width) = plan.source;
+        let axis = &stage.axis;
+        let first = task.x0 * axis.stride();
+        let columns = match stage.kernel {
+            Kernel::Winograd(_) => (task.x1 - task.x0).next_multiple_of(PATCH) + REACH - PATCH,
+            _ => (task.x1 - task.x0 - 1) * axis.stride() + plan.ring_rows,
+        };
+        let pixel = stage.inputs * stage.prepared.bytes();
+        // A patch may reach past the last prepared row or column. The last one stands in for what it finds there:
+        // those outputs are thrown away, but all outputs of a patch share their rounding, and so a flat picture
+        // stays exactly flat. (An instance norm would multiply what is left of its variance by 1/√ε.)
+        let (last_row, last_column) = (axis.prepared_length(height) - 1, axis.prepared_length(width) - 1);
+        while worker.prepared < end {
+            let to = ring_row(worker, plan, worker.prepared);
+            match axis.source(worker.prepared.min(last_row), height) {
+                // SAFETY: a prepared row holds `columns` pixels.
+                None => unsafe { to.write_bytes(0, columns * pixel) },
+                Some(y) => {
+                    // Prepared columns that lie within the source, and the border on both sides.
+                    let before = axis.before(width);
+                    let inner =
+                        before.clamp(first, first + columns)..(before + width).clamp(first, first + columns);
+                    for column in (first..inner.start).chain(inner.end..first + columns) {
+                        // SAFETY: within the row.
+                        unsafe {
+                            let to = to.add((column - first) * pixel);
+                            match axis.source(column.min(last_column), width) {
+                                Some(x) => self.prepare_pixels(stage, y, x, 1, to),
+                                None => to.write_bytes(0, pixel),
+                            }
+                        }
+                    }
+                    if !inner.is_empty() {
+                        // SAFETY: within the row.
+                        unsafe {
+                            let to = to.add((inner.start - first) * pixel);
+                            self.prepare_pixels(stage, y, inner.start - before, inner.len(), to);
+                        }
+                    }
+                }
+            }
+            worker.prepared += 1;
+        }
+    }
+
+    /// Prepares `pixels` of source row `y` from column `x` on.
+    ///
+    /// # Safety
+    /// They lie within the source, and `to` has room for them.
+    unsafe fn prepare_pixels(&self, stage: &Stage, y: usize, x: usize, pixels: usize, to: *mut u8) {
+        match stage.source {
+            Source::Frame => {
+                // SAFETY: the frame holds plan.height × plan.width pixels.
+                unsafe {
+                    let from = self.rgb.add((y * self.plan.width + x) * 3);
+                    let load = |from: *const u8, pixels: usize, to: *mut u8| {
+                        (self.kernels.load_row)(&LoadRow {
+                            bytes: 3 * pixels,
+                            from,
+                            factors: self.input[0].as_ptr(),
+                            summands: self.input[1].as_ptr(),
+                            to,
+                            to_store: stage.prepared,
+                        });
+                    };
+                    if stage.inputs == 3 {
+                        load(from, pixels, to);
+                    } else {
+                        let pixel = stage.inputs * stage.prepared.bytes();
+                        to.write_bytes(0, pixels * pixel);
+                        for p in 0..pixels {
+                            load(from.add(3 * p), 1, to.add(p * pixel));
+                        }
+                    }
+                }
+            }
+            Source::Plane { raw, norm, relu, trunk } => {
+                let (factors, summands) = self.factors(norm);
+                // SAFETY: the pixels lie within the planes, and a norm's factors are as many as its channels.
+                unsafe {
+                    (self.kernels.prepare_row)(&PrepareRow {
+                        pixels,
+                        channels: stage.inputs,
+                        from: self.plane(raw, y, x),
+                        from_store: self.program.store,
+                        trunk: trunk.map_or(std::ptr::null_mut(), |trunk| self.plane(trunk, y, x)),
+                        factors,
+                        summands,
+                        floor: if relu { 0.0 } else { f32::NEG_INFINITY },
+                        to,
+                        to_store: stage.prepared,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Keeps base row `y` of the prepared rows as what a residual block is added to.
+    fn keep(&self, worker: &mut Worker, stage: &Stage, plan: &StagePlan, task: &Task, y: usize) {
+        let Some(keep) = stage.keep else { return };
+        let (height, width) = plan.source;
+        let (down, right) = (stage.axis.before(height), stage.axis.before(width));
+        let pixel = stage.inputs * stage.prepared.bytes();
+        let from = ring_row(worker, plan, y + down);
+        let to = self.plane(keep, y, task.x0);
+        let pixels = task.x1 - task.x0;
+        // SAFETY: a residual block's convolutions have stride 1, so its bases are source pixels; the row is in the
+        // ring, and nobody else keeps this part of it.
+        unsafe {
+            let from = from.add(right * pixel);
+            match (stage.prepared, self.program.store) {
+                (Store::Bf16, Store::Bf16) | (Store::F32, Store::F32) => {
+                    std::ptr::copy_nonoverlapping(from, to, pixels * pixel);
+                }
+                _ => (self.kernels.finish_row)(&FinishRow {
+                    pixels,
+                    channels: stage.inputs,
+                    from: from.cast(),
+                    to,
+                    to_store: self.program.store,
+                    moments: worker.row.start().cast(),
+                }),
+            }
+        }
+    }
+
+    /// Takes the moments of a row of results and stores it.
+    ///
+    /// # Safety
+    /// `from` holds the task's pixels.
+    unsafe fn finish(&self, worker: &mut Worker, stage: &Stage, task: &Task, y: usize, from: *const f32) {
+        let Target::Plane { plane, .. } = stage.target else {
+            return debug_assert!(false, "only planes are finished by rows");
+        };
+        let up = stage.axis.up();
+        let pixels = (task.x1 - task.x0) * up;
+        let moments = worker.row.start().cast::<f32>();
+        // SAFETY: the row of the plane is this task's; `row` has room for twice the channels.
+        let (means, deviations) = unsafe {
+            (self.kernels.finish_row)(&FinishRow {
+                pixels,
+                channels: stage.outputs,
+                from,
+                to: self.plane(plane, y, task.x0 * up),
+                to_store: self.program.store,
+                moments,
+            });
+            std::slice::from_raw_parts(moments, 2 * stage.outputs).split_at(stage.outputs)
+        };
+        worker.moments.merge(pixels, means.iter().copied(), deviations.iter().copied());
+    }
+
+    /// Stores a row of three colours: painted, or in a plane whose moments are taken.
+    fn finish_colors(&self, worker: &mut Worker, stage: &Stage, task: &Task, y: usize, colors: &[f32]) {
+        match stage.target {
+            Target::Colors { plane, .. } => {
+                let pixels = colors.len() / 3;
+                let (mut means, mut deviations) = ([0.0_f64; 3], [0.0_f64; 3]);
+                for pixel in colors.chunks_exact(3) {
+                    for (mean, &value) in means.iter_mut().zip(pixel) {
+                        *mean += f64::from(value) / pixels as f64;
+                    }
+                }
+                for pixel in colors.chunks_exact(3) {
+                    for (c, &value) in pixel.iter().enumerate() {
+                        deviations[c] += (f64::from(value) - means[c]).powi(2);
+                    }
+                }
+                worker.moments.merge(pixels, means, deviations);
+                let to = self.plane(plane, y, task.x0).cast::<f32>();
+                // SAFETY: the row of the plane is this task's.
+                unsafe { std::ptr::copy_nonoverlapping(colors.as_ptr(), to, colors.len()) };
+            }
+            Target::Frame => {
+                let mut painted = [0.0; 3 * 64];
+                for (chunk, colors) in colors.chunks(painted.len()).enumerate() {
+                    let values = &mut painted[..colors.len()];
+                    output::values(colors, self.output, values);
+                    self.paint(y, task.x0 + chunk * 64, values);
+                }
+            }
+            Target::Plane { .. } => debug_assert!(false, "colours do not go to a plane of activations"),
+        }
+    }
+
+    /// The output norm, by rows of the frame.
+    fn finish_normed(&self, _: &mut Worker, y: usize) {
+        let Some((plane, norm)) = self.program.output_norm else { return };
+        let (factors, summands) = self.factors(norm);
+        // SAFETY: the stage before wrote the plane and its norm's factors; there are at least three.
+        let (row, factors, summands) = unsafe {
+            (
+                std::slice::from_raw_parts(self.plane(plane, y, 0).cast::<f32>(), 3 * self.width),
+                std::slice::from_raw_parts(factors, 3),
+                std::slice::from_raw_parts(summands, 3),
+            )
+        };
+        let (mut normed, mut painted) = ([0.0; 3 * 64], [0.0; 3 * 64]);
+        for (chunk, colors) in row.chunks(normed.len()).enumerate() {
+            for (i, (to, &value)) in normed.iter_mut().zip(colors).enumerate() {
+                *to = value * factors[i % 3] + summands[i % 3];
+            }
+            let values = &mut painted[..colors.len()];
+            output::values(&normed[..colors.len()], self.output, values);
+            self.paint(y, chunk * 64, values);
+        }
+    }
+
+    /// Writes a piece of a row of the painted frame, as far as it lies within.
+    fn paint(&self, y: usize, x: usize, values: &[f32]) {
+        if y >= self.height || x >= self.width {
+            return;
+        }
+        let values = &values[..values.len().min(3 * (self.width - x))];
+        let at = 3 * (y * self.width + x);
+        // SAFETY: within the painted frame, and this piece is this task's.
+        unsafe {
+            match self.painted {
+                Painted::Bytes(to) => {
+                    output::bytes(values, std::slice::from_raw_parts_mut(to.add(at), values.len()));
+                }
+                Painted::Values(to) => {
+                    std::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at), values.len())
+                }
+            }
+        }
+    }
+}
+
+/// Where a prepared row lies in the ring.
+fn ring_row(worker: &Worker, plan: &StagePlan, row: usize) -> *mut u8 {
+    // SAFETY: the ring has room for the plan's rows.
+    unsafe { worker.ring.start().add(row % plan.ring_rows * plan.ring_row) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,195 @@
+//! The program laid out for one size of frame: shapes, where planes lie, how stages are cut, what a worker needs.
+
+use super::direct::{Direct, MAX_KERNEL};
+use super::grid::Grid;
+use super::program::{Kernel, Program, Source, Target};
+use super::winograd::{PATCH, REACH};
+
+/// What one worker's buffers may take of the second-level cache, roughly: rows of prepared pixels, Winograd's
+/// transformed inputs.
+const CACHE: usize = 384 << 10;
+
+/// Layout of a frame.
+pub(super) struct Plan {
+    /// What the network sees: the frame's size, or the smallest there is.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) stages: Vec<StagePlan>,
+    pub(super) planes: Vec<PlanePlan>,
+    /// Bytes of all planes together.
+    pub(super) plane_bytes: usize,
+    /// What a worker needs.
+    pub(super) worker: WorkerPlan,
+    /// Entries of the table of moments.
+    pub(super) moments: usize,
+}
+
+/// Layout of a stage.
+pub(super) struct StagePlan {
+    /// Size of what it reads.
+    pub(super) source: (usize, usize),
+    pub(super) grid: Grid,
+    /// Prepared rows that are kept.
+    pub(super) ring_rows: usize,
+    /// Bytes of a prepared row.
+    pub(super) ring_row: usize,
+}
+
+/// Layout of a plane.
+#[derive(Clone, Copy, Default)]
+pub(super) struct PlanePlan {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Bytes of a pixel.
+    pub(super) pixel: usize,
+    /// Where it begins.
+    pub(super) offset: usize,
+}
+
+impl PlanePlan {
+    pub(super) fn bytes(&self) -> usize {
+        self.height * self.width * self.pixel
+    }
+}
+
+/// Bytes of a worker's buffers.
+#[derive(Default)]
+pub(super) struct WorkerPlan {
+    pub(super) ring: usize,
+    pub(super) out: usize,
+    pub(super) input: usize,
+    pub(super) products: usize,
+    pub(super) colors: usize,
+    pub(super) channels: usize,
+}
+
+impl Plan {
+    pub(super) fn new(program: &Program, height: usize, width: usize) -> Self {
+        let mut planes = vec![PlanePlan::default(); program.planes.len()];
+        let mut worker = WorkerPlan::default();
+        let mut stages = Vec::with_capacity(program.stages.len());
+        let mut moments = 0;
+        for stage in &program.stages {
+            let source = match stage.source {
+                Source::Frame => (height, width),
+                Source::Plane { raw, .. } => (planes[raw].height, planes[raw].width),
+            };
+            let (axis, up) = (&stage.axis, stage.axis.up());
+            let bases = (axis.bases(source.0), axis.bases(source.1));
+            let pixel = stage.inputs * stage.prepared.bytes();
+            let mut set = |plane: usize, (height, width): (usize, usize)| {
+                let spec = &program.planes[plane];
+                planes[plane] =
+                    PlanePlan { height, width, pixel: spec.channels * spec.store.bytes(), offset: 0 };
+            };
+            if let Some(keep) = stage.keep {
+                set(keep, source);
+            }
+            let channels = match stage.target {
+                Target::Plane { plane, .. } | Target::Colors { plane, .. } => {
+                    set(plane, (bases.0 * up, bases.1 * up));
+                    program.planes[plane].channels
+                }
+                Target::Frame => 0,
+            };
+            let (grid, ring_rows, columns) = match &stage.kernel {
+                Kernel::Winograd(_) => {
+                    let patches = CACHE / (REACH * REACH * stage.inputs * 4);
+                    let grid = Grid::new(bases.0, bases.1, PATCH, patches.clamp(4, 64) * PATCH);
+                    (grid, REACH, grid.widest().next_multiple_of(PATCH) + REACH - PATCH)
+                }
+                Kernel::Direct(_) | Kernel::Columns { .. } => {
+                    let rows = axis.reach();
+                    let columns = CACHE / (rows * pixel * axis.stride());
+                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64));
+                    (grid, rows, (grid.widest() - 1) * axis.stride() + rows)
+                }
+            };
+            // Some values more, for tiles that read past the end; and not a power of two from row to row.
+            let ring_row = (columns * pixel + Direct::OVERRUN).next_multiple_of(64) + 64;
+            worker.ring = worker.ring.max(ring_rows * ring_row);
+            worker.channels = worker.channels.max(channels);
+            let widest = grid.widest();
+            match &stage.kernel {
+                Kernel::Winograd(winograd) => {
+                    let patches = widest.div_ceil(PATCH);
+                    worker.input = worker.input.max(4 * winograd.input_floats(patches));
+                    worker.products = worker.products.max(4 * winograd.product_floats(patches));
+                    let pixels = PATCH * up * patches * PATCH * up;
+                    worker.out = worker.out.max(4 * pixels * stage.outputs);
+                }
+                Kernel::Direct(_) => {
+                    worker.out = worker.out.max(4 * up * widest * up * stage.outputs);
+                }
+                Kernel::Columns { direct, taps, .. } => {
+                    let columns = widest + taps - 1;
+                    worker.out = worker.out.max(4 * (columns * direct.outputs() + MAX_KERNEL));
+                    worker.colors = worker.colors.max(4 * (3 * widest + 4));
+                }
+            }
+            moments = moments.max(grid.tasks() * 2 * channels);
+            stages.push(StagePlan { source, grid, ring_rows, ring_row });
+        }
+        let plane_bytes = place(program, &mut planes);
+        Plan { height, width, stages, planes, plane_bytes, worker, moments }
+    }
+}
+
+/// Gives each plane a place in which no plane lies that lives at the same time; returns the bytes needed.
+fn place(program: &Program, planes: &mut [PlanePlan]) -> usize {
+    let mut largest_first: Vec<_> = (0..planes.len()).collect();
+    largest_first.sort_by_key(|&plane| std::cmp::Reverse(planes[plane].bytes()));
+    let mut placed: Vec<usize> = Vec::new();
+    let mut end = 0;
+    for plane in largest_first {
+        let bytes = planes[plane].bytes().next_multiple_of(64);
+        let live = program.planes[plane].live;
+        let mut taken: Vec<_> = placed
+            .iter()
+            .filter(|&&other| {
+                let other = program.planes[other].live;
+                live.0 <= other.1 && other.0 <= live.1
+            })
+            .map(|&other| (planes[other].offset, planes[other].bytes().next_multiple_of(64)))
+            .collect();
+        taken.sort_unstable();
+        let mut offset = 0;
+        for (start, length) in taken {
+            if offset + bytes <= start {
+                break;
+            }
+            offset = offset.max(start + length);
+        }
+        planes[plane].offset = offset;
+        placed.push(plane);
+        end = end.max(offset + bytes);
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Isa;
+    use crate::engine::fast::kernels;
+    use impasto_checkpoints::{Architecture, StyleModel};
+
+    #[test]
+    fn planes_that_live_together_lie_apart_and_little_is_wasted() {
+        let Some(kernels) = kernels::of(Isa::best()) else { return };
+        let model = StyleModel::random(Architecture::johnson(16).unwrap(), 1).unwrap();
+        let program = Program::new(&model, kernels, false).unwrap();
+        let plan = Plan::new(&program, 480, 640);
+        for (i, a) in plan.planes.iter().enumerate() {
+            for (j, b) in plan.planes.iter().enumerate().skip(i + 1) {
+                let (live, other) = (program.planes[i].live, program.planes[j].live);
+                if live.0 <= other.1 && other.0 <= live.1 {
+                    assert!(a.offset + a.bytes() <= b.offset || b.offset + b.bytes() <= a.offset);
+                }
+            }
+            assert!(a.offset + a.bytes() <= plan.plane_bytes);
+        }
+        // The two largest that meet: the first layer's and the first halving's result.
+        assert_eq!(plan.plane_bytes, (640 * 480 * 16 + 320 * 240 * 32) * 4);
+    }
+}
