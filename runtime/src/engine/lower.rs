@@ -4,7 +4,8 @@
 //! *phases*. An ordinary convolution has one phase. A doubling has two, one for the even and one for the odd
 //! outputs, each a small kernel over the plane that is *not* doubled:
 //! - nearest neighbour, then 3 taps: output `2y + a` sees two source rows, one of them through the sum of two
-//!   taps. (Reflection after the doubling is edge padding before it.)
+//!   taps. (Reflection after the doubling is edge padding before it.) It can also be seen [whole](Axis::whole):
+//!   one phase over the doubled plane.
 //! - transposed, stride 2: each phase has the taps that do not fall between source rows.
 
 use impasto_checkpoints::{ConvKind, ConvSpec, Padding};
@@ -15,6 +16,8 @@ pub(super) struct Axis {
     kind: ConvKind,
     padding: Padding,
     kernel: usize,
+    /// Whether the prepared plane is doubled.
+    doubled: bool,
     /// One phase, or two for a doubling.
     pub(super) phases: Vec<AxisPhase>,
 }
@@ -51,7 +54,18 @@ impl Axis {
                 })
             }
         };
-        Axis { kind: spec.kind, padding, kernel, phases }
+        Axis { kind: spec.kind, padding, kernel, doubled: false, phases }
+    }
+
+    /// As [`Axis::new`], but a nearest-neighbour doubling is one phase over the doubled plane. All outputs are then
+    /// sums of the same products in the same order, so that a flat plane stays exactly flat.
+    pub(super) fn whole(spec: &ConvSpec, padding: Padding) -> Self {
+        let mut axis = Self::new(spec, padding);
+        if spec.kind == ConvKind::NearestDoubled {
+            axis.doubled = true;
+            axis.phases = vec![AxisPhase { offset: 0, taps: (0..spec.kernel).map(|k| vec![k]).collect() }];
+        }
+        axis
     }
 
     /// Prepared indices from one base to the next.
@@ -74,7 +88,7 @@ impl Axis {
 
     /// Bases for `n` source indices; there are `up` times as many outputs.
     pub(super) fn bases(&self, n: usize) -> usize {
-        n.div_ceil(self.stride())
+        if self.doubled { 2 * n } else { n.div_ceil(self.stride()) }
     }
 
     /// Prepared indices for `n` source indices, and how many of them lie before the source.
@@ -85,6 +99,7 @@ impl Axis {
                 let length = ((n.div_ceil(stride) - 1) * stride + self.kernel).max(n);
                 (length, (length - n) / 2)
             }
+            _ if self.doubled => (2 * n + 2 * (self.kernel / 2), self.kernel / 2),
             _ => (n + 2, 1),
         }
     }
@@ -101,6 +116,16 @@ impl Axis {
 
     /// Which source index a prepared index reads; `None`: zero.
     pub(super) fn source(&self, prepared: usize, n: usize) -> Option<usize> {
+        if self.doubled {
+            let half = self.kernel / 2;
+            let inside = prepared.checked_sub(half).filter(|&i| i < 2 * n);
+            return match (inside, self.padding) {
+                (Some(i), _) => Some(i / 2),
+                (None, Padding::ZeroSame) => None,
+                (None, Padding::Reflect) if prepared < half => Some((half - prepared) / 2),
+                (None, Padding::Reflect) => Some((2 * (2 * n - 1) + half - prepared) / 2),
+            };
+        }
         let (length, before) = self.prepared(n);
         debug_assert!(prepared < length);
         let (i, last) = (prepared as isize - before as isize, n as isize - 1);
@@ -137,13 +162,14 @@ pub(super) struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// `bf16`: what is read is rounded to bf16 (after summing taps).
+    /// `bf16`: each weight is rounded to bf16. Sums of taps are not: with rounded sums the phases of a doubling
+    /// would differ on a flat plane, and an instance norm would make a checkerboard of that.
     pub(super) fn new(spec: &'a ConvSpec, values: &'a [f32], bf16: bool) -> Self {
         Weights { spec, values, bf16 }
     }
 
     /// The weight of one tap of a phase: the sum over `ky × kx` of the kernel; zero outside the channels.
-    pub(super) fn at(&self, output: usize, input: usize, ky: &[usize], kx: &[usize]) -> f32 {
+    pub(super) fn at(&self, output: usize, input: usize, ky: &[usize], kx: &[usize]) -> f64 {
         let (k, inputs, outputs) = (self.spec.kernel, self.spec.input, self.spec.output);
         if input >= inputs || output >= outputs {
             return 0.0;
@@ -152,9 +178,11 @@ impl<'a> Weights<'a> {
             ConvKind::Transposed => input * outputs + output,
             _ => output * inputs + input,
         };
-        let sum: f32 =
-            ky.iter().flat_map(|y| kx.iter().map(move |x| self.values[(plane * k + y) * k + x])).sum();
-        if self.bf16 { super::round_bf16(sum) } else { sum }
+        let value = |y: &usize, x: &usize| {
+            let value = self.values[(plane * k + y) * k + x];
+            f64::from(if self.bf16 { super::round_bf16(value) } else { value })
+        };
+        ky.iter().flat_map(|y| kx.iter().map(move |x| value(y, x))).sum()
     }
 }
 
@@ -186,6 +214,20 @@ mod tests {
         assert_eq!(map(NearestDoubled, 3, Reflect, 2), (vec![0, 0, 1, 1], 4));
         assert_eq!(map(NearestDoubled, 3, ZeroSame, 2), (vec![-1, 0, 1, -1], 4));
         assert_eq!(map(Transposed, 3, ZeroSame, 2), (vec![-1, 0, 1, -1], 4));
+    }
+
+    #[test]
+    fn a_doubling_seen_whole_by_hand() {
+        let spec = |padding| {
+            let kind = ConvKind::NearestDoubled;
+            let axis =
+                Axis::whole(&ConvSpec { name: String::new(), kernel: 3, input: 1, output: 1, kind }, padding);
+            let sources: Vec<_> =
+                (0..axis.prepared_length(2)).map(|i| axis.source(i, 2).map_or(-1, |i| i as i64)).collect();
+            (sources, axis.bases(2) * axis.up())
+        };
+        assert_eq!(spec(Padding::Reflect), (vec![0, 0, 0, 1, 1, 1], 4));
+        assert_eq!(spec(Padding::ZeroSame), (vec![-1, 0, 0, 1, 1, -1], 4));
     }
 
     #[test]

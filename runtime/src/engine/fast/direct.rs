@@ -2,15 +2,21 @@
 
 use super::buffer::Buffer;
 use super::kernels::{DotKernel, Kernels, Tile, TileFn};
-use crate::engine::lower::{Axis, AxisPhase, Weights};
+use super::program::CHANNELS;
+use crate::engine::lower::{Axis, Weights};
 
 /// A convolution's packed weights.
 pub(super) struct Direct {
-    /// By vertical, then horizontal phase of the axis.
-    pub(super) phases: Vec<Phase>,
+    /// Kernel rows.
+    pub(super) rows: usize,
+    /// Products of a kernel row, as [`Tile::run`] counts them.
+    run: usize,
+    /// `[block][row][run][outputs]`, for bf16 `[…][outputs][2]`.
+    weights: Buffer,
+    /// Bytes of a block's weights.
+    block_bytes: usize,
     /// Outputs of a block: one or two registers.
     block: usize,
-    /// Registers of a block.
     registers: usize,
     blocks: usize,
     /// Largest tile: pixels.
@@ -18,21 +24,7 @@ pub(super) struct Direct {
     tile: TileFn,
 }
 
-/// The weights of one phase.
-pub(super) struct Phase {
-    /// First prepared row and column, seen from the base.
-    pub(super) offset: (usize, usize),
-    /// Kernel rows.
-    pub(super) rows: usize,
-    /// Products of a kernel row, as [`Tile::run`] counts them.
-    run: usize,
-    /// Bytes of a block's weights.
-    block_bytes: usize,
-    /// `[block][row][run][outputs]`, for bf16 `[…][outputs][2]`.
-    weights: Buffer,
-}
-
-/// One row of a phase, to be computed by [`Direct::row`].
+/// One row, to be computed by [`Direct::row`].
 pub(super) struct Row<'a> {
     /// A pointer for each kernel row, at the first input of the first pixel.
     pub(super) rows: &'a [*const u8],
@@ -49,114 +41,72 @@ impl Direct {
     /// Bytes past a row's last pixel that a tile may read, since runs are rounded up.
     pub(super) const OVERRUN: usize = 128;
 
-    pub(super) fn f32(
+    /// Packs a convolution whose axis has one phase; `inputs` are a prepared pixel's values, `outputs` a multiple
+    /// of 16. `dot`: in bf16, by these tiles.
+    pub(super) fn new(
         axis: &Axis,
         weights: &Weights<'_>,
         inputs: usize,
         outputs: usize,
         kernels: &Kernels,
+        dot: Option<DotKernel>,
     ) -> Self {
-        Self::pack(axis, inputs, outputs, Tiles::f32(kernels), |o, i, y, x| weights.at(o, i, y, x))
+        let taps = &axis.phases[0].taps;
+        Self::pack(taps.len(), taps.len() * inputs, outputs, kernels, dot, |o, y, k| {
+            weights.at(o, k % inputs, &taps[y], &taps[k / inputs])
+        })
     }
 
-    pub(super) fn bf16(
+    /// Packs a convolution to three colours with its horizontal taps as outputs: `3k + o` is tap k of colour o.
+    pub(super) fn columns(
         axis: &Axis,
         weights: &Weights<'_>,
         inputs: usize,
-        outputs: usize,
-        dot: DotKernel,
+        kernels: &Kernels,
+        dot: Option<DotKernel>,
     ) -> Self {
-        Self::pack(axis, inputs, outputs, Tiles::bf16(dot), |o, i, y, x| weights.at(o, i, y, x))
-    }
-
-    /// A convolution to three colours with its horizontal taps as outputs: output `3k + o` is tap k of colour o.
-    pub(super) fn columns_f32(axis: &Axis, weights: &Weights<'_>, inputs: usize, kernels: &Kernels) -> Self {
-        Self::pack_columns(axis, weights, inputs, Tiles::f32(kernels))
-    }
-
-    /// The same in bf16.
-    pub(super) fn columns_bf16(axis: &Axis, weights: &Weights<'_>, inputs: usize, dot: DotKernel) -> Self {
-        Self::pack_columns(axis, weights, inputs, Tiles::bf16(dot))
-    }
-
-    fn pack_columns(axis: &Axis, weights: &Weights<'_>, inputs: usize, tiles: Tiles) -> Self {
         let taps = &axis.phases[0].taps;
-        let outputs = column_outputs(taps.len());
-        let mut one = axis.clone();
-        one.phases[0].taps.truncate(1);
-        let rows = &axis.phases[0];
-        Self::pack_phases(
-            vec![(rows.clone(), one.phases[0].clone())],
-            inputs,
-            outputs,
-            tiles,
-            |o, i, y, _| taps.get(o / 3).map_or(0.0, |x| weights.at(o % 3, i, y, x)),
-        )
+        let outputs = (3 * taps.len()).next_multiple_of(CHANNELS);
+        Self::pack(taps.len(), inputs, outputs, kernels, dot, |o, y, k| {
+            taps.get(o / 3).map_or(0.0, |x| weights.at(o % 3, k, &taps[y], x))
+        })
     }
 
+    /// `at(output, kernel row, product of the row)`.
     fn pack(
-        axis: &Axis,
-        inputs: usize,
+        rows: usize,
+        products: usize,
         outputs: usize,
-        tiles: Tiles,
-        at: impl Fn(usize, usize, &[usize], &[usize]) -> f32,
+        kernels: &Kernels,
+        dot: Option<DotKernel>,
+        at: impl Fn(usize, usize, usize) -> f64,
     ) -> Self {
-        let pairs = axis.phases.iter().flat_map(|v| axis.phases.iter().map(|h| (v.clone(), h.clone())));
-        Self::pack_phases(pairs.collect(), inputs, outputs, tiles, at)
-    }
-
-    /// `outputs` is a multiple of 16.
-    fn pack_phases(
-        phases: Vec<(AxisPhase, AxisPhase)>,
-        inputs: usize,
-        outputs: usize,
-        tiles: Tiles,
-        at: impl Fn(usize, usize, &[usize], &[usize]) -> f32,
-    ) -> Self {
-        let registers = if outputs % (2 * tiles.lanes) == 0 { 2 } else { 1 };
-        let block = registers * tiles.lanes;
+        let (lanes, depth) = if dot.is_some() { (16, 2) } else { (kernels.lanes, 1) };
+        let registers = if outputs % (2 * lanes) == 0 { 2 } else { 1 };
+        let block = registers * lanes;
         let blocks = outputs / block;
-        let phases = phases.into_iter().map(|(vertical, horizontal)| {
-            let products = horizontal.taps.len() * inputs;
-            let run = products.div_ceil(tiles.depth).next_multiple_of(tiles.multiple);
-            let block_bytes = vertical.taps.len() * run * block * 4; // a float, or a pair of bf16
-            let weights = Buffer::new(blocks * block_bytes);
-            let mut to = weights.start();
-            for b in 0..blocks {
-                for y in &vertical.taps {
-                    for k in 0..run {
-                        for o in b * block..(b + 1) * block {
-                            for part in 0..tiles.depth {
-                                let product = k * tiles.depth + part;
-                                let value = horizontal
-                                    .taps
-                                    .get(product / inputs)
-                                    .map_or(0.0, |x| at(o, product % inputs, y, x));
-                                // SAFETY: the loops write blocks · block_bytes bytes in all, in order.
-                                unsafe {
-                                    if tiles.depth == 1 {
-                                        to.cast::<f32>().write(value);
-                                        to = to.add(4);
-                                    } else {
-                                        to.cast::<u16>().write((value.to_bits() >> 16) as u16);
-                                        to = to.add(2);
-                                    }
-                                }
-                            }
+        let run = products.div_ceil(depth).next_multiple_of(dot.map_or(1, |dot| dot.run));
+        let block_bytes = rows * run * block * 4; // a float, or a pair of bf16
+        let weights = Buffer::new(blocks * block_bytes);
+        for o in 0..outputs {
+            for y in 0..rows {
+                for k in 0..products {
+                    let value = at(o, y, k) as f32;
+                    let word = ((o / block * rows + y) * run + k / depth) * block + o % block;
+                    // SAFETY: within blocks · rows · run · block words.
+                    unsafe {
+                        if depth == 1 {
+                            *weights.start().cast::<f32>().add(word) = value;
+                        } else {
+                            let half = weights.start().cast::<u16>().add(2 * word + k % 2);
+                            *half = (value.to_bits() >> 16) as u16;
                         }
                     }
                 }
             }
-            Phase {
-                offset: (vertical.offset, horizontal.offset),
-                rows: vertical.taps.len(),
-                run,
-                block_bytes,
-                weights,
-            }
-        });
-        let phases = phases.collect();
-        Direct { phases, block, registers, blocks, pixels: tiles.pixels, tile: tiles.tile }
+        }
+        let (pixels, tile) = dot.map_or((kernels.pixels, kernels.tile), |dot| (dot.pixels, dot.tile));
+        Direct { rows, run, weights, block_bytes, block, registers, blocks, pixels, tile }
     }
 
     /// Outputs of a pixel.
@@ -164,13 +114,13 @@ impl Direct {
         self.block * self.blocks
     }
 
-    /// Computes one row of a phase.
+    /// Computes one row.
     ///
     /// # Safety
-    /// The instruction set that the weights were packed for; `row` holds `phase.rows` pointers to rows with all
+    /// The instruction set that the weights were packed for; `row` holds [`Direct::rows`] pointers to rows with all
     /// the inputs of `row.pixels` pixels (and [`Direct::OVERRUN`] bytes more), and room for their outputs.
-    pub(super) unsafe fn row(&self, phase: &Phase, row: &Row<'_>) {
-        debug_assert_eq!(phase.rows, row.rows.len());
+    pub(super) unsafe fn row(&self, row: &Row<'_>) {
+        debug_assert_eq!(self.rows, row.rows.len());
         let pieces = row.pixels.div_ceil(self.pixels);
         let mut rows = [std::ptr::null::<u8>(); MAX_KERNEL];
         for block in 0..self.blocks {
@@ -184,10 +134,10 @@ impl Direct {
                     }
                     let tile = Tile {
                         rows: rows.as_ptr(),
-                        kernel_rows: phase.rows,
-                        run: phase.run,
+                        kernel_rows: self.rows,
+                        run: self.run,
                         pixel: row.pixel,
-                        weights: phase.weights.start().add(block * phase.block_bytes),
+                        weights: self.weights.start().add(block * self.block_bytes),
                         out: row.out.add(first * row.out_pixel + block * self.block),
                         out_pixel: row.out_pixel,
                     };
@@ -200,30 +150,3 @@ impl Direct {
 
 /// Largest kernel: its rows' pointers fit on the stack.
 pub(super) const MAX_KERNEL: usize = 16;
-
-/// Outputs of a convolution to three colours with its taps as outputs.
-pub(super) fn column_outputs(taps: usize) -> usize {
-    (3 * taps).next_multiple_of(super::program::CHANNELS)
-}
-
-/// What packing needs to know of the tiles.
-struct Tiles {
-    /// Outputs in a register.
-    lanes: usize,
-    /// Products summed in one lane at once.
-    depth: usize,
-    /// The run is a multiple of this.
-    multiple: usize,
-    pixels: usize,
-    tile: TileFn,
-}
-
-impl Tiles {
-    fn f32(kernels: &Kernels) -> Self {
-        Tiles { lanes: kernels.lanes, depth: 1, multiple: 1, pixels: kernels.pixels, tile: kernels.tile }
-    }
-
-    fn bf16(dot: DotKernel) -> Self {
-        Tiles { lanes: 16, depth: 2, multiple: dot.run, pixels: dot.pixels, tile: dot.tile }
-    }
-}

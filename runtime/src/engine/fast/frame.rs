@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buffer;
-use super::direct::{MAX_KERNEL, Row};
+use super::direct::{Direct, MAX_KERNEL, Row};
 use super::grid::Task;
 use super::kernels::{FinishRow, Kernels, LoadRow, PrepareRow, Store, SumColumns};
 use super::moments::{Moments, Table};
@@ -226,17 +226,14 @@ impl FrameJob<'_> {
                         (worker.out.start().cast::<f32>(), worker.colors.start().cast::<f32>());
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
                     unsafe {
-                        direct.row(
-                            &direct.phases[0],
-                            &Row {
-                                rows: &rows[..direct.phases[0].rows],
-                                pixel_bytes: stage.inputs * stage.prepared.bytes(),
-                                pixel: stage.inputs,
-                                pixels: pixels + taps - 1,
-                                out: columns,
-                                out_pixel: direct.outputs(),
-                            },
-                        );
+                        direct.row(&Row {
+                            rows: &rows[..direct.rows],
+                            pixel_bytes: stage.inputs * stage.prepared.bytes(),
+                            pixel: stage.inputs,
+                            pixels: pixels + taps - 1,
+                            out: columns,
+                            out_pixel: direct.outputs(),
+                        });
                         (self.kernels.sum_columns)(&SumColumns {
                             columns,
                             pixel: direct.outputs(),
@@ -262,39 +259,25 @@ impl FrameJob<'_> {
         worker: &mut Worker,
         stage: &Stage,
         plan: &StagePlan,
-        direct: &super::direct::Direct,
+        direct: &Direct,
         task: &Task,
         y: usize,
     ) {
-        let (up, stride) = (stage.axis.up(), stage.axis.stride());
-        let pixels = task.x1 - task.x0;
-        let value = stage.prepared.bytes();
+        let stride = stage.axis.stride();
         let out = worker.out.start().cast::<f32>();
-        let out_row = pixels * up * stage.outputs;
-        for (index, phase) in direct.phases.iter().enumerate() {
-            let (vertical, horizontal) = (index / up, index % up);
-            // SAFETY: the plan made room for the widest strip; the rows were just prepared.
-            unsafe {
-                let skip = phase.offset.1 * stage.inputs * value;
-                let rows: [*const u8; MAX_KERNEL] = std::array::from_fn(|row| {
-                    ring_row(worker, plan, y * stride + phase.offset.0 + row).add(skip).cast_const()
-                });
-                direct.row(
-                    phase,
-                    &Row {
-                        rows: &rows[..phase.rows],
-                        pixel_bytes: stride * stage.inputs * value,
-                        pixel: stride * stage.inputs,
-                        pixels,
-                        out: out.add(vertical * out_row + horizontal * stage.outputs),
-                        out_pixel: up * stage.outputs,
-                    },
-                );
-            }
-        }
-        for row in 0..up {
-            // SAFETY: within the room that was just filled.
-            unsafe { self.finish(worker, stage, task, y * up + row, out.add(row * out_row)) };
+        let rows: [*const u8; MAX_KERNEL] =
+            std::array::from_fn(|row| ring_row(worker, plan, y * stride + row).cast_const());
+        // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+        unsafe {
+            direct.row(&Row {
+                rows: &rows[..direct.rows],
+                pixel_bytes: stride * stage.inputs * stage.prepared.bytes(),
+                pixel: stride * stage.inputs,
+                pixels: task.x1 - task.x0,
+                out,
+                out_pixel: stage.outputs,
+            });
+            self.finish(worker, stage, task, y, out);
         }
     }
 

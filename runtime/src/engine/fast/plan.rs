@@ -119,7 +119,7 @@ impl Plan {
                     worker.out = worker.out.max(4 * pixels * stage.outputs);
                 }
                 Kernel::Direct(_) => {
-                    worker.out = worker.out.max(4 * up * widest * up * stage.outputs);
+                    worker.out = worker.out.max(4 * widest * stage.outputs);
                 }
                 Kernel::Columns { direct, taps, .. } => {
                     let columns = widest + taps - 1;

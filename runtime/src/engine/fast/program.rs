@@ -4,7 +4,7 @@
 use impasto_checkpoints::{Block, CheckpointError, ConvSpec, NormSpec, StyleModel};
 
 use super::direct::Direct;
-use super::kernels::{Kernels, Store};
+use super::kernels::{DotKernel, Kernels, Store};
 use super::winograd::Winograd;
 use crate::engine::lower::{Axis, Weights};
 
@@ -190,6 +190,15 @@ impl Build<'_> {
         Ok(self.program.norms.len() - 1)
     }
 
+    /// How prepared rows lie in memory for direct kernels.
+    fn prepared(&self, dot: Option<DotKernel>) -> Store {
+        match (dot, self.bf16) {
+            (Some(_), _) => Store::Bf16,
+            (None, true) => Store::Rounded,
+            (None, false) => Store::F32,
+        }
+    }
+
     /// A convolution before an instance norm: its bias cancels there and is dropped.
     fn normed(
         &mut self,
@@ -215,18 +224,12 @@ impl Build<'_> {
         let dot = self.kernels.dot.filter(|_| self.bf16);
         let outputs = padded(conv.output);
         let filter = conv.kernel == 3 && axis.stride() == 1 && inputs % CHANNELS == 0;
-        let (kernel, prepared) = match dot {
-            Some(dot) if !filter || dot.beats_winograd || axis.up() > 1 => {
-                (Kernel::Direct(Direct::bf16(&axis, &weights, inputs, outputs, dot)), Store::Bf16)
-            }
-            _ => {
-                let kernel = if filter {
-                    Kernel::Winograd(Winograd::new(&axis, &weights, inputs, outputs, self.kernels))
-                } else {
-                    Kernel::Direct(Direct::f32(&axis, &weights, inputs, outputs, self.kernels))
-                };
-                (kernel, if self.bf16 { Store::Rounded } else { Store::F32 })
-            }
+        let (kernel, prepared) = if filter && !dot.is_some_and(|dot| dot.beats_winograd && axis.up() == 1) {
+            let winograd = Winograd::new(&axis, &weights, inputs, outputs, self.kernels);
+            (Kernel::Winograd(winograd), if self.bf16 { Store::Rounded } else { Store::F32 })
+        } else {
+            let direct = Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot);
+            (Kernel::Direct(direct), self.prepared(dot))
         };
         let target = Target::Plane { plane, norm };
         let name = conv.name.clone();
@@ -262,19 +265,13 @@ impl Build<'_> {
         };
         let weights = Weights::new(conv, self.model.values(&format!("{}.weight", conv.name))?, self.bf16);
         let dot = self.kernels.dot.filter(|_| self.bf16);
-        let (direct, prepared) = match dot {
-            Some(dot) => (Direct::columns_bf16(&axis, &weights, inputs, dot), Store::Bf16),
-            None => {
-                let direct = Direct::columns_f32(&axis, &weights, inputs, self.kernels);
-                (direct, if self.bf16 { Store::Rounded } else { Store::F32 })
-            }
-        };
+        let direct = Direct::columns(&axis, &weights, inputs, self.kernels, dot);
         self.program.stages.push(Stage {
             name: conv.name.clone(),
             axis,
             source: self.source,
             keep: None,
-            prepared,
+            prepared: self.prepared(dot),
             inputs,
             outputs: 3,
             kernel: Kernel::Columns { direct, taps: conv.kernel, bias },

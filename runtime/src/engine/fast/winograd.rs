@@ -15,14 +15,15 @@ pub(super) const REACH: usize = 6;
 /// Points: products per patch and pair of channels.
 const POINTS: usize = REACH * REACH;
 
-/// `G`: from three taps to six points.
-const G: [[f64; 3]; REACH] = [
-    [0.25, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
+/// `24 · G`, from three taps to six points. In whole numbers, so that what is equal before stays equal: all phases of
+/// a doubling have the same sum of taps, and must give a flat plane the same value to the last bit.
+const G24: [[f64; 3]; REACH] = [
+    [6.0, 0.0, 0.0],
+    [-4.0, -4.0, -4.0],
+    [-4.0, 4.0, -4.0],
+    [1.0, 2.0, 4.0],
+    [1.0, -2.0, 4.0],
+    [0.0, 0.0, 24.0],
 ];
 
 /// A convolution's transformed weights.
@@ -218,22 +219,22 @@ fn points(phase: &AxisPhase) -> Vec<usize> {
 fn transform(
     vertical: &AxisPhase,
     horizontal: &AxisPhase,
-    at: impl Fn(&[usize], &[usize]) -> f32,
+    at: impl Fn(&[usize], &[usize]) -> f64,
 ) -> [f32; POINTS] {
     let mut kernel = [[0.0; 3]; 3];
     for (y, rows) in vertical.taps.iter().enumerate() {
         for (x, columns) in horizontal.taps.iter().enumerate() {
-            kernel[vertical.offset + y][horizontal.offset + x] = f64::from(at(rows, columns));
+            kernel[vertical.offset + y][horizontal.offset + x] = at(rows, columns);
         }
     }
     let mut half = [[0.0; 3]; REACH];
-    for (line, g) in half.iter_mut().zip(G) {
+    for (line, g) in half.iter_mut().zip(G24) {
         for (x, value) in line.iter_mut().enumerate() {
             *value = (0..3).map(|y| g[y] * kernel[y][x]).sum();
         }
     }
     std::array::from_fn(|point| {
-        let (line, g) = (half[point / REACH], G[point % REACH]);
-        (0..3).map(|x| g[x] * line[x]).sum::<f64>() as f32
+        let (line, g) = (half[point / REACH], G24[point % REACH]);
+        ((0..3).map(|x| g[x] * line[x]).sum::<f64>() / (24.0 * 24.0)) as f32
     })
 }

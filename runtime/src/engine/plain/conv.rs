@@ -34,7 +34,7 @@ struct Phase {
 
 impl PackedConv {
     pub(super) fn new(spec: &ConvSpec, padding: Padding, weight: &[f32], bias: &[f32], bf16: bool) -> Self {
-        let axis = Axis::new(spec, padding);
+        let axis = Axis::whole(spec, padding);
         let weight = Weights::new(spec, weight, bf16);
         let blocks = spec.output.div_ceil(LANES);
         let phases = axis.phases.iter().map(|vertical| {
@@ -44,7 +44,9 @@ impl PackedConv {
                     for y in &vertical.taps {
                         for x in &horizontal.taps {
                             for i in 0..spec.input {
-                                weights.push(std::array::from_fn(|l| weight.at(block * LANES + l, i, y, x)));
+                                weights.push(std::array::from_fn(|l| {
+                                    weight.at(block * LANES + l, i, y, x) as f32
+                                }));
                             }
                         }
                     }
