@@ -68,6 +68,11 @@ impl Axis {
         axis
     }
 
+    /// Whether prepared indices read source indices twice, side by side.
+    pub(super) fn is_doubled(&self) -> bool {
+        self.doubled
+    }
+
     /// Prepared indices from one base to the next.
     pub(super) fn stride(&self) -> usize {
         match self.kind {

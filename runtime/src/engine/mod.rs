@@ -96,6 +96,21 @@ pub struct Engine {
     threads: usize,
 }
 
+/// What one convolution of a frame took, with everything that is done on the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageTime {
+    /// The convolution, as its tensors are named.
+    pub name: String,
+    /// How it was computed.
+    pub kernel: &'static str,
+    /// Its time.
+    pub milliseconds: f64,
+    /// Its products as the network defines them (Winograd computes fewer).
+    pub multiply_adds: f64,
+    /// Bytes of the planes it read and wrote.
+    pub bytes: f64,
+}
+
 enum Path {
     Plain(Box<plain::PlainEngine>, Mutex<PlainBuffers>),
     #[cfg(target_arch = "x86_64")]
@@ -164,6 +179,15 @@ impl Engine {
     /// The threads in use.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Where the last frame's time went, convolution by convolution; empty on the portable path.
+    pub fn profile(&self) -> Vec<StageTime> {
+        match &self.path {
+            Path::Plain(..) => Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            Path::Fast(engine) => engine.profile(),
+        }
     }
 
     /// Paints one frame.

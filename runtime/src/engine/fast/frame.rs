@@ -1,6 +1,8 @@
 //! One frame on its way through the stages: what each task does.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::buffer::Buffer;
 use super::direct::{Direct, MAX_KERNEL, Row};
@@ -36,6 +38,7 @@ pub(super) struct FrameJob<'a> {
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) painted: Painted,
+    pub(super) began: Instant,
 }
 
 // SAFETY: the frame is only read; tasks write disjoint rows of the painted frame and of the planes, and read what
@@ -50,6 +53,8 @@ pub(super) struct State {
     /// By norm: factors, then summands.
     factors: Vec<Buffer>,
     total: Mutex<Moments>,
+    /// When each stage was done, in nanoseconds from the frame's beginning.
+    pub(super) done: Vec<AtomicU64>,
     workers: Vec<Mutex<Worker>>,
 }
 
@@ -64,6 +69,8 @@ struct Worker {
     products: Buffer,
     /// A row of the painted frame.
     colors: Buffer,
+    /// A row that is then doubled.
+    single: Buffer,
     /// A row's moments.
     row: Buffer,
     moments: Moments,
@@ -78,6 +85,7 @@ impl State {
     pub(super) fn reserve(&mut self, program: &Program, plan: &Plan, workers: usize) {
         self.planes.trim(plan.plane_bytes);
         self.table.reserve(plan.moments);
+        self.done.resize_with(program.stages.len() + 1, AtomicU64::default);
         self.factors.resize_with(program.norms.len(), Buffer::default);
         for (factors, norm) in self.factors.iter_mut().zip(&program.norms) {
             factors.reserve(8 * norm.weight.len());
@@ -91,6 +99,7 @@ impl State {
             worker.input.reserve(plan.worker.input);
             worker.products.reserve(plan.worker.products);
             worker.colors.reserve(plan.worker.colors);
+            worker.single.reserve(plan.worker.single);
             worker.row.reserve(8 * plan.worker.channels);
             worker.moments.reserve(plan.worker.channels);
         }
@@ -122,6 +131,8 @@ impl Job for FrameJob<'_> {
     }
 
     fn close(&self, stage: usize) {
+        let nanoseconds = self.began.elapsed().as_nanos();
+        self.state.done[stage].store(nanoseconds as u64, Ordering::Relaxed);
         let Some(Target::Plane { norm, .. } | Target::Colors { norm, .. }) =
             self.program.stages.get(stage).map(|stage| stage.target)
         else {
@@ -300,6 +311,22 @@ impl FrameJob<'_> {
             match axis.source(worker.prepared.min(last_row), height) {
                 // SAFETY: a prepared row holds `columns` pixels.
                 None => unsafe { to.write_bytes(0, columns * pixel) },
+                Some(y) if axis.is_doubled() => {
+                    let from = axis.source(first, width).map_or(0, |x| x.saturating_sub(1));
+                    let end = ((first + columns) / 2 + 1).min(width);
+                    let single = worker.single.start();
+                    // SAFETY: `single` has room for the widest strip's sources and the row for its columns.
+                    unsafe {
+                        self.prepare_pixels(stage, y, from, end - from, single);
+                        for column in 0..columns {
+                            let to = to.add(column * pixel);
+                            match axis.source(first + column, width) {
+                                Some(x) => to.copy_from_nonoverlapping(single.add((x - from) * pixel), pixel),
+                                None => to.write_bytes(0, pixel),
+                            }
+                        }
+                    }
+                }
                 Some(y) => {
                     // Prepared columns that lie within the source, and the border on both sides.
                     let before = axis.before(width);

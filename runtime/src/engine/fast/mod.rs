@@ -23,17 +23,19 @@ mod pool;
 mod program;
 mod winograd;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use impasto_checkpoints::{Output, StyleModel};
 
-use super::{Isa, PaintedMut};
+use super::{Isa, PaintedMut, StageTime};
 use crate::error::RuntimeError;
 use frame::{FrameJob, Painted, State};
-use kernels::Kernels;
+use kernels::{Kernels, Store};
 use plan::Plan;
 use pool::Pool;
-use program::Program;
+use program::{Kernel, Program, Source, Target};
 
 pub(super) use kernels::amx::is_available as amx_is_available;
 
@@ -66,12 +68,20 @@ impl FastEngine {
         bf16: bool,
         threads: usize,
     ) -> Result<Option<Self>, RuntimeError> {
-        let Some(kernels) = kernels::of(isa) else { return Ok(None) };
+        kernels::of(isa).map(|kernels| Self::with_kernels(model, kernels, bf16, threads)).transpose()
+    }
+
+    fn with_kernels(
+        model: &StyleModel,
+        kernels: &'static Kernels,
+        bf16: bool,
+        threads: usize,
+    ) -> Result<Self, RuntimeError> {
         let architecture = model.architecture();
         let program = Program::new(model, kernels, bf16)?;
         let range = architecture.input.from_rgb255();
         let input = [std::array::from_fn(|i| range[i % 3].0), std::array::from_fn(|i| range[i % 3].1)];
-        Ok(Some(FastEngine {
+        Ok(FastEngine {
             program,
             kernels,
             output: architecture.output,
@@ -83,7 +93,7 @@ impl FastEngine {
                 state: State::default(),
                 enlarged: Vec::new(),
             }),
-        }))
+        })
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -132,7 +142,43 @@ impl FastEngine {
             height,
             width,
             painted,
+            began: Instant::now(),
         });
+    }
+
+    /// Where the last frame's time went; empty before the first.
+    pub(super) fn profile(&self) -> Vec<StageTime> {
+        let inner = self.lock();
+        let Some(plan) = &inner.plan else { return Vec::new() };
+        let mut before = 0;
+        let stages = self.program.stages.iter().zip(&plan.stages).zip(&inner.state.done);
+        let times = stages.map(|((stage, plan), done)| {
+            let done = done.load(Ordering::Relaxed);
+            let nanoseconds = done.saturating_sub(before);
+            before = done;
+            let outputs = stage.axis.bases(plan.source.0) * stage.axis.bases(plan.source.1);
+            let plane = |plane: usize| inner.plan.as_ref().map_or(0, |plan| plan.planes[plane].bytes());
+            let read = match stage.source {
+                Source::Frame => 3 * plan.source.0 * plan.source.1,
+                Source::Plane { raw, trunk, .. } => plane(raw) + trunk.map_or(0, plane),
+            };
+            let written = match stage.target {
+                Target::Plane { plane: to, .. } | Target::Colors { plane: to, .. } => plane(to),
+                Target::Frame => 3 * outputs,
+            };
+            StageTime {
+                name: stage.name.clone(),
+                kernel: match (&stage.kernel, stage.prepared) {
+                    (Kernel::Winograd(_), _) => "winograd f32",
+                    (_, Store::Bf16) => "direct bf16",
+                    _ => "direct f32",
+                },
+                milliseconds: nanoseconds as f64 / 1e6,
+                multiply_adds: (stage.multiply_adds * outputs) as f64,
+                bytes: (read + written + stage.keep.map_or(0, plane)) as f64,
+            }
+        });
+        times.collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -156,6 +202,56 @@ fn enlarge(
         enlarged.extend_from_slice(row);
         for _ in width..to_width {
             enlarged.extend_from_slice(&row[(width - 1) * 3..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use impasto_checkpoints::{Architecture, Padding, Upsampling};
+
+    use super::*;
+
+    /// The matrix unit's path, its unit emulated, against AVX-512's dot products: the same rounding points, so the
+    /// same picture up to the order of sums.
+    #[test]
+    fn the_matrix_unit_s_walk_paints_what_dot_products_paint() {
+        let (Some(emulated), true) = (kernels::emulated_amx(), Isa::Avx512Bf16.is_available()) else {
+            return println!("not on this machine: it has no AVX512-BF16 to compare with");
+        };
+        for layers in ["c9s1-8,d16,u8,c9s1-3", "c5s1-40,d48,R48,u24,c3s1-20,c7s1-3", "d16,R16,R16,u8,c1s1-3"]
+        {
+            for (padding, upsampling) in [
+                (Padding::Reflect, Upsampling::NearestConv),
+                (Padding::ZeroSame, Upsampling::NearestConv),
+                (Padding::ZeroSame, Upsampling::Transposed),
+            ] {
+                let mut architecture = Architecture::johnson(4).unwrap();
+                architecture.layers = layers.parse().unwrap();
+                (architecture.padding, architecture.upsampling) = (padding, upsampling);
+                (architecture.output.scale, architecture.output.offset) = (150.0, 127.5);
+                let model = StyleModel::random(architecture, 3).unwrap();
+                for (width, height) in [(1, 1), (33, 17), (70, 41), (700, 9)] {
+                    let values = impasto_checkpoints::random::uniform(2, "rgb", 3 * width * height);
+                    let rgb: Vec<u8> = values.map(|u| ((u + 1.0) * 128.0) as u8).collect();
+                    let paint = |kernels| {
+                        let mut painted = vec![0.0; rgb.len()];
+                        let engine = FastEngine::with_kernels(&model, kernels, true, 2).unwrap();
+                        engine.run(&rgb, width, height, PaintedMut::Values(&mut painted));
+                        painted
+                    };
+                    let (one, two) = (paint(emulated), paint(kernels::of(Isa::Avx512Bf16).unwrap()));
+                    let squares: f32 = one.iter().zip(&two).map(|(a, b)| (a - b).powi(2)).sum();
+                    let error = (squares / one.len() as f32).sqrt();
+                    assert!(error < 1.5, "{layers} {padding:?} {upsampling:?} {width}×{height}: {error}");
+                    let flat = vec![77; 3 * width * height];
+                    let mut painted = vec![0.0; flat.len()];
+                    let engine = FastEngine::with_kernels(&model, emulated, true, 1).unwrap();
+                    engine.run(&flat, width, height, PaintedMut::Values(&mut painted));
+                    let even = painted.chunks(3).all(|pixel| pixel == &painted[..3]);
+                    assert!(even || padding != Padding::Reflect, "{layers} {width}×{height}: not flat");
+                }
+            }
         }
     }
 }

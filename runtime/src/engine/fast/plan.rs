@@ -60,6 +60,7 @@ pub(super) struct WorkerPlan {
     pub(super) input: usize,
     pub(super) products: usize,
     pub(super) colors: usize,
+    pub(super) single: usize,
     pub(super) channels: usize,
 }
 
@@ -108,6 +109,9 @@ impl Plan {
             // Some values more, for tiles that read past the end; and not a power of two from row to row.
             let ring_row = (columns * pixel + Direct::OVERRUN).next_multiple_of(64) + 64;
             worker.ring = worker.ring.max(ring_rows * ring_row);
+            if axis.is_doubled() {
+                worker.single = worker.single.max((columns / 2 + 3) * pixel);
+            }
             worker.channels = worker.channels.max(channels);
             let widest = grid.widest();
             match &stage.kernel {

@@ -1,7 +1,7 @@
 //! The network as stages, independent of the frame's size: what each convolution reads, how it is computed, and
 //! where its result goes.
 
-use impasto_checkpoints::{Block, CheckpointError, ConvSpec, NormSpec, StyleModel};
+use impasto_checkpoints::{Block, CheckpointError, ConvKind, ConvSpec, NormSpec, StyleModel};
 
 use super::direct::Direct;
 use super::kernels::{DotKernel, Kernels, Store};
@@ -35,6 +35,8 @@ pub(super) struct PlaneSpec {
 pub(super) struct Stage {
     /// Name of the convolution, for profiles.
     pub(super) name: String,
+    /// Products of one base's outputs, as the network defines them.
+    pub(super) multiply_adds: usize,
     pub(super) axis: Axis,
     pub(super) source: Source,
     /// The plane in which the prepared rows are kept, as what a residual block is added to.
@@ -163,6 +165,12 @@ fn padded(channels: usize) -> usize {
     channels.next_multiple_of(CHANNELS)
 }
 
+/// Products of the `up²` outputs of one base: a transposed kernel meets every input pixel once.
+fn multiply_adds(conv: &ConvSpec, up: usize) -> usize {
+    let kernels = if conv.kind == ConvKind::Transposed { 1 } else { up * up };
+    conv.fan_in() * conv.output * kernels
+}
+
 struct Build<'a> {
     model: &'a StyleModel,
     kernels: &'a Kernels,
@@ -214,7 +222,7 @@ impl Build<'_> {
             return self.columns(conv, [0.0; 3], Target::Colors { plane, norm });
         }
         let plane = self.plane(padded(conv.output), self.program.store);
-        let axis = Axis::new(conv, self.model.architecture().padding);
+        let mut axis = Axis::new(conv, self.model.architecture().padding);
         // A frame that a residual block adds to is prepared like a plane.
         let inputs = match self.source {
             Source::Frame if keep.is_none() => 3,
@@ -224,10 +232,14 @@ impl Build<'_> {
         let dot = self.kernels.dot.filter(|_| self.bf16);
         let outputs = padded(conv.output);
         let filter = conv.kernel == 3 && axis.stride() == 1 && inputs % CHANNELS == 0;
-        let (kernel, prepared) = if filter && !dot.is_some_and(|dot| dot.beats_winograd && axis.up() == 1) {
+        let direct =
+            !filter || dot.is_some_and(|dot| dot.beats_winograd) && conv.kind != ConvKind::Transposed;
+        let (kernel, prepared) = if !direct {
             let winograd = Winograd::new(&axis, &weights, inputs, outputs, self.kernels);
             (Kernel::Winograd(winograd), if self.bf16 { Store::Rounded } else { Store::F32 })
         } else {
+            // Over the doubled plane: in bf16, sums of taps would be rounded (see `Weights::new`).
+            axis = Axis::whole(conv, self.model.architecture().padding);
             let direct = Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot);
             (Kernel::Direct(direct), self.prepared(dot))
         };
@@ -236,6 +248,7 @@ impl Build<'_> {
         let source = self.source;
         self.program.stages.push(Stage {
             name,
+            multiply_adds: multiply_adds(conv, axis.up()),
             axis,
             source,
             keep,
@@ -268,6 +281,7 @@ impl Build<'_> {
         let direct = Direct::columns(&axis, &weights, inputs, self.kernels, dot);
         self.program.stages.push(Stage {
             name: conv.name.clone(),
+            multiply_adds: multiply_adds(conv, 1),
             axis,
             source: self.source,
             keep: None,

@@ -1,7 +1,6 @@
 //! The plain path: safe Rust, f32, channels-last, one pass after another. It is the reference that every
 //! faster kernel is tested against, and it can round where bf16 kernels round: weights, what a convolution
-//! reads, and every plane that is kept (a convolution's result after its statistics were taken, a residual
-//! block's sum).
+//! reads, and every plane that is kept (a convolution's result, a residual block's sum).
 //!
 //! How a frame travels: bytes → input range → for each convolution a *prepared* plane (with its border) →
 //! convolution by rows → instance norm, ReLU, residual in place → … → `activation(x) · scale + offset`,

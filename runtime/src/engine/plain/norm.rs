@@ -1,8 +1,7 @@
 //! Instance norm, ReLU and residual addition, in place.
 
-use super::prepare::Plane;
+use super::prepare::{self, Plane};
 use super::threads::Threads;
-use crate::engine::round_bf16;
 
 /// Affine instance norm: `(x − mean) / √(variance + ε) · weight + bias` per channel, over height and width,
 /// with the biased variance. Source: Ulyanov et al. 2016, "Instance Normalization".
@@ -20,18 +19,18 @@ struct Moments {
 }
 
 impl Norm {
-    /// Normalizes the plane, then ReLU if asked. `bf16`: the plane's values are rounded to bf16 after their
-    /// moments were taken, as a plane that is stored in bf16.
+    /// Normalizes the plane, then ReLU if asked. `bf16`: the plane's values are rounded to bf16 first,
+    /// as a plane that is stored in bf16.
     pub(super) fn apply(&self, plane: &mut Plane, relu: bool, bf16: bool, threads: &Threads) {
+        if bf16 {
+            prepare::round(plane, threads);
+        }
         let factors = self.factors(&moments(plane, threads), plane.width * plane.height);
         let c = plane.channels;
         let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
         threads.for_each_row(&mut plane.data, plane.width * c, |_, row| {
             for pixel in row.chunks_exact_mut(c) {
                 for (value, (factor, summand)) in pixel.iter_mut().zip(&factors) {
-                    if bf16 {
-                        *value = round_bf16(*value);
-                    }
                     *value = (*value * factor + summand).max(floor);
                 }
             }

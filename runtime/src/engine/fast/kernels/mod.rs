@@ -167,7 +167,8 @@ pub(super) struct DotKernel {
 
 /// Compiles every loop for an instruction set.
 macro_rules! kernels {
-    ($name:ident, $lanes:ty, $features:literal, $pixels:literal, $tile:ident, $dot:expr) => {
+    ($(#[$attribute:meta])* $name:ident, $lanes:ty, $features:literal, $pixels:literal, $tile:ident, $dot:expr) => {
+        $(#[$attribute])*
         static $name: Kernels = {
             #[target_feature(enable = $features)]
             unsafe fn prepare_row(args: &PrepareRow) {
@@ -238,6 +239,23 @@ kernels!(
     tile_of_14,
     Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::tile, beats_winograd: true })
 );
+
+// `AMX` with its matrix unit in plain Rust.
+kernels!(
+    #[cfg(test)]
+    AMX_EMULATED,
+    lanes::Avx512,
+    "avx512f,avx512bw,avx512vl,fma",
+    14,
+    tile_of_14,
+    Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::emulated::tile, beats_winograd: true })
+);
+
+/// The matrix unit's kernels as far as they run without it; none without AVX-512.
+#[cfg(test)]
+pub(super) fn emulated_amx() -> Option<&'static Kernels> {
+    Isa::Avx512.is_available().then_some(&AMX_EMULATED)
+}
 
 /// The kernels of an instruction set; none for the portable path.
 pub(super) fn of(isa: Isa) -> Option<&'static Kernels> {

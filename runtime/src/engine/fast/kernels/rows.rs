@@ -11,6 +11,11 @@ trait Element {
     /// # Safety
     /// As for `load`.
     unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize);
+    /// The value that is stored.
+    ///
+    /// # Safety
+    /// The instruction set of `V`.
+    unsafe fn round<V: Lanes>(value: V) -> V;
     /// One value. # Safety: valid for element `i`.
     unsafe fn store_one(value: f32, to: *mut u8, i: usize);
 }
@@ -20,6 +25,10 @@ struct Rounded;
 struct Bf16;
 
 impl Element for F32 {
+    #[inline(always)]
+    unsafe fn round<V: Lanes>(value: V) -> V {
+        value
+    }
     #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
@@ -39,6 +48,11 @@ impl Element for F32 {
 
 impl Element for Rounded {
     #[inline(always)]
+    unsafe fn round<V: Lanes>(value: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { value.round_bf16() }
+    }
+    #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { F32::load(from, i) }
@@ -56,6 +70,11 @@ impl Element for Rounded {
 }
 
 impl Element for Bf16 {
+    #[inline(always)]
+    unsafe fn round<V: Lanes>(value: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { value.round_bf16() }
+    }
     #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
@@ -186,7 +205,8 @@ unsafe fn finish_as<V: Lanes, To: Element>(args: &FinishRow) {
 }
 
 /// Moments of J registers of channels from `c`: first a mean, then the deviations about it, which also correct
-/// it; so neither a flat nor a far-off row loses digits.
+/// it; so neither a flat nor a far-off row loses digits. They are those of the values as stored: a flat plane's mean
+/// must be its value to the last bit, or the norm multiplies the difference by up to 1/√ε.
 ///
 /// # Safety
 /// The instruction set of `V`; `from` and `to` hold pixels · channels elements, `moments` 2 · channels floats, and
@@ -209,7 +229,7 @@ unsafe fn finish_channels<V: Lanes, To: Element, const J: usize>(args: &FinishRo
         for x in 0..args.pixels {
             for j in 0..J {
                 let i = x * args.channels + j * V::N;
-                let value = V::load(from.add(i));
+                let value = To::round(V::load(from.add(i)));
                 To::store(value, args.to, c + i);
                 let distance = value.sub(means[j]);
                 sums[j] = sums[j].add(distance);
