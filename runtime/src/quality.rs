@@ -30,7 +30,10 @@ pub fn psnr(one: &Frame, other: &Frame) -> f64 {
 
 /// Discs of random place, size and colour over a gradient: edges, flat areas and smooth ones, like a photo, and
 /// the same everywhere.
-fn test_chart(width: usize, height: usize) -> Frame {
+///
+/// # Shapes
+/// As for [`Frame::black`].
+pub fn test_chart(width: usize, height: usize) -> Frame {
     let mut frame = Frame::black(width, height);
     let discs: Vec<f32> = uniform(1, "test chart", 60 * 6).map(|u| (u + 1.0) / 2.0).collect();
     for (i, pixel) in frame.rgb_mut().as_chunks_mut::<3>().0.iter_mut().enumerate() {

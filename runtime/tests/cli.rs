@@ -2,6 +2,7 @@
 
 mod cli {
     pub mod bad_input;
+    pub mod bench;
     pub mod main_job;
     pub mod support;
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use impasto::picture::DEFAULT_MAX_PIXELS;
 use impasto::{Device, Precision};
 
 /// Paints pictures in a learned style, in a single pass.
@@ -25,6 +26,8 @@ pub enum Command {
     Stylize(StylizeArgs),
     /// List, show and import styles
     Styles(StylesArgs),
+    /// Measure how fast frames are painted here
+    Bench(BenchArgs),
 }
 
 #[derive(Args)]
@@ -157,6 +160,44 @@ pub struct ImportArgs {
     pub json: bool,
 }
 
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub network: NetworkChoice,
+    /// Size of the frames
+    #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = frame_size)]
+    pub size: (usize, usize),
+    /// Paint this picture, resized, instead of a synthetic one
+    #[arg(long, value_name = "PICTURE")]
+    pub input: Option<PathBuf>,
+    /// Frames to time
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub frames: u32,
+    /// Frames to paint before the clock starts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub warmup: u32,
+    /// Report in JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// What to measure; the first shipped style unless told.
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct NetworkChoice {
+    /// A shipped style, by name [default: the first of `impasto styles list`]
+    #[arg(long, value_name = "NAME")]
+    pub style: Option<String>,
+    /// A style model file
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// The default network with random weights and N channels in its first layer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub width: Option<u16>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum DtypeName {
     F32,
@@ -170,6 +211,16 @@ fn unit_interval(text: &str) -> Result<f32, String> {
 
 fn stroke_scale(text: &str) -> Result<f32, String> {
     number_between(text, 0.05, 8.0)
+}
+
+/// `640x480` as (width, height).
+fn frame_size(text: &str) -> Result<(usize, usize), String> {
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=65_535).contains(side));
+    let size = text.split_once(['x', '×']).and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    match size {
+        Some((width, height)) if (width * height) as u64 <= DEFAULT_MAX_PIXELS => Ok((width, height)),
+        _ => Err(format!("expected WIDTHxHEIGHT, such as 640x480, {DEFAULT_MAX_PIXELS} pixels at most")),
+    }
 }
 
 fn number_between(text: &str, low: f32, high: f32) -> Result<f32, String> {

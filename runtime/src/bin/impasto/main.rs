@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted. Data goes to stdout, everything else to stderr.
 
 mod args;
+mod bench;
 mod files;
 mod interrupt;
 mod say;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
         Command::Styles(args) => styles::run(args, say),
+        Command::Bench(args) => bench::run(args, say),
     };
     match result {
         Ok(code) => code,
