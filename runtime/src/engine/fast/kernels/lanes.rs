@@ -18,8 +18,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_u8(from: *const u8) -> Self;
     /// Widens bf16.
     unsafe fn load_bf16(from: *const u16) -> Self;
-    /// Rounds to bf16, ties to even.
-    unsafe fn store_bf16(self, to: *mut u16);
+    /// Rounds to bf16, ties to even, and returns what was stored.
+    unsafe fn store_bf16(self, to: *mut u16) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
@@ -34,9 +34,9 @@ pub(super) trait Lanes: Copy {
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256);
 
-/// AVX-512 F, BW, VL.
+/// AVX-512 F, BW, VL; `BF16`: and its conversions to bf16.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512<const BF16: bool>(__m512);
 
 // SAFETY (every block of this file): the trait's conditions: the instructions are there, the pointers valid.
 
@@ -78,11 +78,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_bf16(self, to: *mut u16) {
+    unsafe fn store_bf16(self, to: *mut u16) -> Self {
         unsafe {
-            let bits = _mm256_srli_epi32::<16>(_mm256_castps_si256(self.round_bf16().0));
+            let rounded = self.round_bf16();
+            let bits = _mm256_srli_epi32::<16>(_mm256_castps_si256(rounded.0));
             let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(bits, bits));
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed));
+            rounded
         }
     }
 
@@ -124,7 +126,7 @@ impl Lanes for Avx2 {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks, reason = "stated once above")]
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const N: usize = 16;
 
     #[inline(always)]
@@ -161,10 +163,20 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_bf16(self, to: *mut u16) {
+    unsafe fn store_bf16(self, to: *mut u16) -> Self {
         unsafe {
-            let bits = _mm512_srli_epi32::<16>(_mm512_castps_si512(self.round_bf16().0));
-            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(bits));
+            if BF16 {
+                // `__m256bh` is 16 bf16 in the same register as `__m256i`.
+                let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
+                _mm256_storeu_si256(to.cast(), half);
+                let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half));
+                Avx512(_mm512_castsi512_ps(wide))
+            } else {
+                let rounded = self.round_bf16();
+                let bits = _mm512_srli_epi32::<16>(_mm512_castps_si512(rounded.0));
+                _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(bits));
+                rounded
+            }
         }
     }
 
@@ -196,6 +208,10 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn round_bf16(self) -> Self {
         unsafe {
+            if BF16 {
+                let half = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
+                return Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))));
+            }
             let bits = _mm512_castps_si512(self.0);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));

@@ -222,19 +222,19 @@ macro_rules! kernels {
 }
 
 kernels!(AVX2, lanes::Avx2, "avx2,fma", 6, tile_of_6, None);
-kernels!(AVX512, lanes::Avx512, "avx512f,avx512bw,avx512vl,fma", 14, tile_of_14, None);
+kernels!(AVX512, lanes::Avx512<false>, "avx512f,avx512bw,avx512vl,fma", 14, tile_of_14, None);
 kernels!(
     AVX512_BF16,
-    lanes::Avx512,
-    "avx512f,avx512bw,avx512vl,fma",
+    lanes::Avx512<true>,
+    "avx512f,avx512bw,avx512vl,avx512bf16,fma",
     14,
     tile_of_14,
     Some(DotKernel { pixels: 14, run: 1, tile: dot_bf16::tile, beats_winograd: false })
 );
 kernels!(
     AMX,
-    lanes::Avx512,
-    "avx512f,avx512bw,avx512vl,fma",
+    lanes::Avx512<true>,
+    "avx512f,avx512bw,avx512vl,avx512bf16,fma",
     14,
     tile_of_14,
     Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::tile, beats_winograd: true })
@@ -244,17 +244,17 @@ kernels!(
 kernels!(
     #[cfg(test)]
     AMX_EMULATED,
-    lanes::Avx512,
-    "avx512f,avx512bw,avx512vl,fma",
+    lanes::Avx512<true>,
+    "avx512f,avx512bw,avx512vl,avx512bf16,fma",
     14,
     tile_of_14,
     Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::emulated::tile, beats_winograd: true })
 );
 
-/// The matrix unit's kernels as far as they run without it; none without AVX-512.
+/// The matrix unit's kernels as far as they run without it; none without AVX512-BF16.
 #[cfg(test)]
 pub(super) fn emulated_amx() -> Option<&'static Kernels> {
-    Isa::Avx512.is_available().then_some(&AMX_EMULATED)
+    Isa::Avx512Bf16.is_available().then_some(&AMX_EMULATED)
 }
 
 /// The kernels of an instruction set; none for the portable path.

@@ -8,14 +8,11 @@ trait Element {
     /// # Safety
     /// The instruction set of `V`; valid for `V::N` elements from element `i`.
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V;
-    /// # Safety
-    /// As for `load`.
-    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize);
-    /// The value that is stored.
+    /// Returns the value as stored.
     ///
     /// # Safety
-    /// The instruction set of `V`.
-    unsafe fn round<V: Lanes>(value: V) -> V;
+    /// As for `load`.
+    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) -> V;
     /// One value. # Safety: valid for element `i`.
     unsafe fn store_one(value: f32, to: *mut u8, i: usize);
 }
@@ -26,18 +23,15 @@ struct Bf16;
 
 impl Element for F32 {
     #[inline(always)]
-    unsafe fn round<V: Lanes>(value: V) -> V {
-        value
-    }
-    #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { V::load(from.cast::<f32>().add(i)) }
     }
     #[inline(always)]
-    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) {
+    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) -> V {
         // SAFETY: the caller's promises.
-        unsafe { value.store(to.cast::<f32>().add(i)) }
+        unsafe { value.store(to.cast::<f32>().add(i)) };
+        value
     }
     #[inline(always)]
     unsafe fn store_one(value: f32, to: *mut u8, i: usize) {
@@ -48,17 +42,12 @@ impl Element for F32 {
 
 impl Element for Rounded {
     #[inline(always)]
-    unsafe fn round<V: Lanes>(value: V) -> V {
-        // SAFETY: the caller's promise.
-        unsafe { value.round_bf16() }
-    }
-    #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { F32::load(from, i) }
     }
     #[inline(always)]
-    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) {
+    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { F32::store(value.round_bf16(), to, i) }
     }
@@ -71,17 +60,12 @@ impl Element for Rounded {
 
 impl Element for Bf16 {
     #[inline(always)]
-    unsafe fn round<V: Lanes>(value: V) -> V {
-        // SAFETY: the caller's promise.
-        unsafe { value.round_bf16() }
-    }
-    #[inline(always)]
     unsafe fn load<V: Lanes>(from: *const u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { V::load_bf16(from.cast::<u16>().add(i)) }
     }
     #[inline(always)]
-    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) {
+    unsafe fn store<V: Lanes>(value: V, to: *mut u8, i: usize) -> V {
         // SAFETY: the caller's promises.
         unsafe { value.store_bf16(to.cast::<u16>().add(i)) }
     }
@@ -112,24 +96,55 @@ pub(super) unsafe fn prepare<V: Lanes>(args: &PrepareRow) {
 /// As for [`prepare`].
 #[inline(always)]
 unsafe fn prepare_as<V: Lanes, From: Element, To: Element>(args: &PrepareRow) {
-    // SAFETY: `from`, `to` and a trunk hold pixels · channels elements, `factors` and `summands` `channels`
-    // floats; `channels` is a multiple of 16 and so of N.
+    // SAFETY: as for the caller; the groups partition the channels.
+    unsafe {
+        let mut c = 0;
+        while c < args.channels {
+            let registers = (args.channels - c) / V::N;
+            let trunk = !args.trunk.is_null();
+            c += V::N
+                * match (registers, trunk) {
+                    (4.., false) => prepare_channels::<V, From, To, 4, false>(args, c),
+                    (4.., true) => prepare_channels::<V, From, To, 4, true>(args, c),
+                    (2.., false) => prepare_channels::<V, From, To, 2, false>(args, c),
+                    (2.., true) => prepare_channels::<V, From, To, 2, true>(args, c),
+                    (_, false) => prepare_channels::<V, From, To, 1, false>(args, c),
+                    (_, true) => prepare_channels::<V, From, To, 1, true>(args, c),
+                };
+        }
+    }
+}
+
+/// J registers of channels from `c` of all pixels; returns J.
+///
+/// # Safety
+/// The instruction set of `V`; `from`, `to` and a trunk hold pixels · channels elements, `factors` and `summands`
+/// `channels` floats, and c + J · N ≤ channels.
+#[inline(always)]
+unsafe fn prepare_channels<V: Lanes, From: Element, To: Element, const J: usize, const TRUNK: bool>(
+    args: &PrepareRow,
+    c: usize,
+) -> usize {
+    // SAFETY: the caller's promises.
     unsafe {
         let floor = V::splat(args.floor);
+        let (mut factors, mut summands) = ([floor; J], [floor; J]);
+        for j in 0..J {
+            factors[j] = V::load(args.factors.add(c + j * V::N));
+            summands[j] = V::load(args.summands.add(c + j * V::N));
+        }
         for x in 0..args.pixels {
-            let pixel = x * args.channels;
-            for c in (0..args.channels).step_by(V::N) {
-                let i = pixel + c;
-                let value = From::load::<V>(args.from, i)
-                    .mul_add(V::load(args.factors.add(c)), V::load(args.summands.add(c)))
-                    .max(floor);
-                if args.trunk.is_null() {
-                    To::store(value, args.to, i);
-                } else {
+            for j in 0..J {
+                let i = x * args.channels + c + j * V::N;
+                let value = From::load::<V>(args.from, i).mul_add(factors[j], summands[j]).max(floor);
+                if TRUNK {
                     To::store(value.add(From::load::<V>(args.trunk, i)), args.to, i);
+                } else {
+                    To::store(value, args.to, i);
                 }
             }
         }
+        J
     }
 }
 
@@ -229,8 +244,7 @@ unsafe fn finish_channels<V: Lanes, To: Element, const J: usize>(args: &FinishRo
         for x in 0..args.pixels {
             for j in 0..J {
                 let i = x * args.channels + j * V::N;
-                let value = To::round(V::load(from.add(i)));
-                To::store(value, args.to, c + i);
+                let value = To::store(V::load(from.add(i)), args.to, c + i);
                 let distance = value.sub(means[j]);
                 sums[j] = sums[j].add(distance);
                 squares[j] = distance.mul_add(distance, squares[j]);
