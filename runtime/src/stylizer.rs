@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use impasto_checkpoints::{Metadata, StyleModel, shipped};
 
 use crate::device::Device;
-use crate::engine::{Engine, PaintedMut, Precision, default_threads};
+use crate::engine::{Engine, PaintedMut, Precision, StageTime, default_threads};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 
@@ -154,6 +154,15 @@ impl Stylizer {
             Painter::Burn(_) if self.options.precision == Precision::Bf16 => Precision::Bf16,
             #[cfg(feature = "burn")]
             Painter::Burn(_) => Precision::F32,
+        }
+    }
+
+    /// Where the last frame's time went, convolution by convolution; empty on the portable path and on GPUs.
+    pub fn profile(&self) -> Vec<StageTime> {
+        match &self.painter {
+            Painter::Engine(engine) => engine.profile(),
+            #[cfg(feature = "burn")]
+            Painter::Burn(_) => Vec::new(),
         }
     }
 

@@ -112,9 +112,14 @@ pub struct StageTime {
 }
 
 enum Path {
-    Plain(Box<plain::PlainEngine>, Mutex<PlainBuffers>),
+    Plain(Box<PlainPath>),
     #[cfg(target_arch = "x86_64")]
     Fast(Box<fast::FastEngine>),
+}
+
+struct PlainPath {
+    engine: plain::PlainEngine,
+    buffers: Mutex<PlainBuffers>,
 }
 
 /// The plain path's buffers, kept from frame to frame.
@@ -162,7 +167,7 @@ impl Engine {
             return Ok(Engine { path: Path::Fast(Box::new(engine)), isa, precision, threads });
         }
         let engine = plain::PlainEngine::new(model, bf16, threads)?;
-        let path = Path::Plain(Box::new(engine), Mutex::default());
+        let path = Path::Plain(Box::new(PlainPath { engine, buffers: Mutex::default() }));
         Ok(Engine { path, isa, precision, threads })
     }
 
@@ -211,7 +216,8 @@ impl Engine {
             }
         }
         match &self.path {
-            Path::Plain(engine, buffers) => {
+            Path::Plain(plain) => {
+                let PlainPath { engine, buffers } = &**plain;
                 // A panic elsewhere does not spoil buffers that are overwritten anyway.
                 let mut buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
                 let PlainBuffers { scratch, painted: values } = &mut *buffers;

@@ -176,6 +176,9 @@ pub struct BenchArgs {
     /// Frames to paint before the clock starts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub warmup: u32,
+    /// Also show where the last frame's time went, layer by layer
+    #[arg(long, conflicts_with = "json")]
+    pub profile: bool,
     /// Report in JSON on standard output
     #[arg(long)]
     pub json: bool,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use impasto::checkpoints::{Architecture, StyleModel, shipped};
-use impasto::engine::default_threads;
+use impasto::engine::StageTime;
 use impasto::picture::{DecodeOptions, Picture, resize_frame};
 use impasto::quality::test_chart;
 use impasto::{Device, Frame, Stylizer};
@@ -60,7 +60,7 @@ pub fn run(args: BenchArgs, say: Say) -> Result<ExitCode> {
         device: options.device.to_string(),
         isa: stylizer.isa(),
         precision: stylizer.precision().to_string(),
-        threads: (options.device == Device::Cpu).then(|| options.threads.unwrap_or_else(default_threads)),
+        threads: (options.device == Device::Cpu).then(|| stylizer.threads()),
         median_ms,
         min_ms,
         max_ms,
@@ -70,6 +70,9 @@ pub fn run(args: BenchArgs, say: Say) -> Result<ExitCode> {
     let text = if args.json { serde_json::to_string(&report)? } else { describe(&report) };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
+    if args.profile {
+        write!(out, "{}", describe_profile(&stylizer.profile()))?;
+    }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -163,6 +166,26 @@ fn describe(report: &Report<'_>) -> String {
         report.frames,
         report.fps,
     )
+}
+
+/// Where the last frame's time went, as a Markdown table. GFLOP/s count what the network defines: Winograd computes
+/// fewer. GB/s count the planes read and written.
+fn describe_profile(stages: &[StageTime]) -> String {
+    if stages.is_empty() {
+        return "no profile: the portable path and GPUs keep none\n".to_owned();
+    }
+    let mut table =
+        "| layer | kernel | ms | share | GFLOP/s | GB/s |\n| --- | --- | ---: | ---: | ---: | ---: |\n"
+            .to_owned();
+    let total: f64 = stages.iter().map(|stage| stage.milliseconds).sum();
+    for StageTime { name, kernel, milliseconds, multiply_adds, bytes } in stages {
+        let (gflops, gb) = (2.0 * multiply_adds / milliseconds / 1e6, bytes / milliseconds / 1e6);
+        let share = 100.0 * milliseconds / total;
+        table.push_str(&format!(
+            "| {name} | {kernel} | {milliseconds:.2} | {share:.0} % | {gflops:.0} | {gb:.1} |\n"
+        ));
+    }
+    table
 }
 
 #[cfg(test)]

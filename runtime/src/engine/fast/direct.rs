@@ -82,7 +82,7 @@ impl Direct {
         at: impl Fn(usize, usize, usize) -> f64,
     ) -> Self {
         let (lanes, depth) = if dot.is_some() { (16, 2) } else { (kernels.lanes, 1) };
-        let registers = if outputs % (2 * lanes) == 0 { 2 } else { 1 };
+        let registers = if outputs.is_multiple_of(2 * lanes) { 2 } else { 1 };
         let block = registers * lanes;
         let blocks = outputs / block;
         let run = products.div_ceil(depth).next_multiple_of(dot.map_or(1, |dot| dot.run));

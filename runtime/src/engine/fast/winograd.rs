@@ -76,7 +76,7 @@ impl Winograd {
         outputs: usize,
         kernels: &Kernels,
     ) -> Self {
-        let registers = if outputs % (2 * kernels.lanes) == 0 { 2 } else { 1 };
+        let registers = if outputs.is_multiple_of(2 * kernels.lanes) { 2 } else { 1 };
         let block = registers * kernels.lanes;
         let blocks = outputs / block;
         let mut phases = Vec::new();

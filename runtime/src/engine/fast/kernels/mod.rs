@@ -4,6 +4,8 @@
 //! AVX-512 through the [`kernels`] macro. The bf16 dot products (`dot_bf16`) and the matrix tiles (`amx`) are
 //! their own.
 
+#![allow(clippy::needless_range_loop, reason = "registers are arrays of arrays: indices say which is meant")]
+
 pub(super) mod amx;
 mod dot_bf16;
 mod lanes;
@@ -172,7 +174,7 @@ macro_rules! kernels {
         static $name: Kernels = {
             #[target_feature(enable = $features)]
             unsafe fn prepare_row(args: &PrepareRow) {
-                // SAFETY (here and below): the caller's promises, and the features are enabled.
+                // SAFETY: the caller's promises, and the features are enabled; so below.
                 unsafe { rows::prepare::<$lanes>(args) }
             }
             #[target_feature(enable = $features)]
