@@ -11,7 +11,8 @@ use super::kernels::{FinishRow, Kernels, LoadRow, PrepareRow, Store, SumColumns}
 use super::moments::{Moments, Table};
 use super::plan::{Plan, PlanePlan, StagePlan};
 use super::pool::Job;
-use super::program::{Kernel, Program, Source, Stage, Target};
+use super::program::{Columns, Kernel, Program, Source, Stage, Target};
+use super::tall::{MAX_REACH, Rows, Tall};
 use super::winograd::{PATCH, REACH, Strip};
 use crate::engine::output;
 use impasto_checkpoints::Output;
@@ -227,34 +228,65 @@ impl FrameJob<'_> {
                     }
                 }
             }
-            Kernel::Columns { direct, taps, bias } => {
+            Kernel::Tall(tall) => {
+                let pixels = task.x1 - task.x0;
+                let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * stage.outputs);
+                for y in (task.y0..task.y1).step_by(PATCH) {
+                    self.prepare(worker, stage, plan, &task, y + tall.reach());
+                    let end = (y + PATCH).min(task.y1);
+                    for row in y..end {
+                        self.keep(worker, stage, plan, &task, row);
+                    }
+                    // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+                    unsafe {
+                        tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
+                        for row in 0..end - y {
+                            self.finish(worker, stage, &task, y + row, out.add(row * out_row));
+                        }
+                    }
+                }
+            }
+            Kernel::Columns { columns: Columns::Tall(tall), taps, bias } => {
+                let pixels = task.x1 - task.x0 + taps - 1;
+                let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * tall.outputs());
+                for y in (task.y0..task.y1).step_by(PATCH) {
+                    self.prepare(worker, stage, plan, &task, y + tall.reach());
+                    // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+                    unsafe {
+                        tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
+                        for row in 0..(y + PATCH).min(task.y1) - y {
+                            let columns = out.add(row * out_row);
+                            self.sum_columns(
+                                worker,
+                                stage,
+                                &task,
+                                y + row,
+                                columns,
+                                tall.outputs(),
+                                *taps,
+                                *bias,
+                            );
+                        }
+                    }
+                }
+            }
+            Kernel::Columns { columns: Columns::Direct(direct), taps, bias } => {
+                let columns = worker.out.start().cast::<f32>();
                 for y in task.y0..task.y1 {
                     self.prepare(worker, stage, plan, &task, y + plan.ring_rows);
                     let rows: [*const u8; MAX_KERNEL] =
                         std::array::from_fn(|row| ring_row(worker, plan, y + row).cast_const());
-                    let pixels = task.x1 - task.x0;
-                    let (columns, colors) =
-                        (worker.out.start().cast::<f32>(), worker.colors.start().cast::<f32>());
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
                     unsafe {
                         direct.row(&Row {
                             rows: &rows[..direct.rows],
                             pixel_bytes: stage.inputs * stage.prepared.bytes(),
                             pixel: stage.inputs,
-                            pixels: pixels + taps - 1,
+                            pixels: task.x1 - task.x0 + taps - 1,
                             out: columns,
                             out_pixel: direct.outputs(),
                         });
-                        (self.kernels.sum_columns)(&SumColumns {
-                            columns,
-                            pixel: direct.outputs(),
-                            kernel: *taps,
-                            pixels,
-                            bias: *bias,
-                            to: colors,
-                        });
-                        let colors = std::slice::from_raw_parts(colors, 3 * pixels);
-                        self.finish_colors(worker, stage, &task, y, colors);
+                        self.sum_columns(worker, stage, &task, y, columns, direct.outputs(), *taps, *bias);
                     }
                 }
             }
@@ -262,6 +294,32 @@ impl FrameJob<'_> {
         if !matches!(stage.target, Target::Frame) {
             self.state.table.store(task_index, &worker.moments);
         }
+    }
+
+    /// Adds up a row's columns and stores its colours.
+    ///
+    /// # Safety
+    /// `columns` holds the task's pixels and the taps' reach.
+    #[allow(clippy::too_many_arguments, reason = "a row, and what its columns are")]
+    unsafe fn sum_columns(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        task: &Task,
+        y: usize,
+        columns: *const f32,
+        pixel: usize,
+        kernel: usize,
+        bias: [f32; 3],
+    ) {
+        let pixels = task.x1 - task.x0;
+        let to = worker.colors.start().cast::<f32>();
+        // SAFETY: the caller's promise; the plan made room for the widest strip.
+        let colors = unsafe {
+            (self.kernels.sum_columns)(&SumColumns { columns, pixel, kernel, pixels, bias, to });
+            std::slice::from_raw_parts(to, 3 * pixels)
+        };
+        self.finish_colors(worker, stage, task, y, colors);
     }
 
     /// Computes and finishes the outputs of one base row.
@@ -299,7 +357,7 @@ impl FrameJob<'_> {
         let first = task.x0 * axis.stride();
         let columns = match stage.kernel {
             Kernel::Winograd(_) => (task.x1 - task.x0).next_multiple_of(PATCH) + REACH - PATCH,
-            _ => (task.x1 - task.x0 - 1) * axis.stride() + plan.ring_rows,
+            _ => (task.x1 - task.x0 - 1) * axis.stride() + axis.reach(),
         };
         let pixel = stage.inputs * stage.prepared.bytes();
         // A patch may reach past the last prepared row or column. The last one stands in for what it finds there:
@@ -536,6 +594,38 @@ impl FrameJob<'_> {
                 }
             }
         }
+    }
+}
+
+/// Computes four rows by tall kernels.
+///
+/// # Safety
+/// The rows that they see are in the ring, and `out` has room for four.
+#[allow(clippy::too_many_arguments, reason = "rows in, rows out")]
+unsafe fn tall_rows(
+    worker: &Worker,
+    stage: &Stage,
+    plan: &StagePlan,
+    tall: &Tall,
+    y: usize,
+    pixels: usize,
+    out: *mut f32,
+    out_row: usize,
+) {
+    let rows: [*const f32; MAX_REACH] =
+        std::array::from_fn(|row| ring_row(worker, plan, y + row).cast::<f32>().cast_const());
+    // SAFETY: the caller's promises.
+    unsafe {
+        tall.rows(&Rows {
+            rows: &rows[..tall.reach()],
+            floats: plan.columns * stage.inputs,
+            pixel: stage.inputs,
+            pixels,
+            input: &worker.input,
+            products: &worker.products,
+            out,
+            out_row,
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fast path: the network by rows, in strips and bands, with the kernels of the instruction set in hand.
 //!
-//! - `program`: the network as stages, weights packed (`direct`, `winograd`)
+//! - `program`: the network as stages, weights packed (`direct`, `winograd`, `tall`)
 //! - `plan`, `grid`: the program laid out for one size of frame, and cut into tasks
 //! - `frame`: what a task does: prepare rows, convolve, take moments, store
 //! - `pool`: the threads that do the tasks
@@ -21,6 +21,7 @@ mod moments;
 mod plan;
 mod pool;
 mod program;
+mod tall;
 mod winograd;
 
 use std::sync::atomic::Ordering;
@@ -35,7 +36,7 @@ use frame::{FrameJob, Painted, State};
 use kernels::{Kernels, Store};
 use plan::Plan;
 use pool::Pool;
-use program::{Kernel, Program, Source, Target};
+use program::{Columns, Kernel, Program, Source, Target};
 
 pub(super) use kernels::amx::is_available as amx_is_available;
 
@@ -170,6 +171,7 @@ impl FastEngine {
                 name: stage.name.clone(),
                 kernel: match (&stage.kernel, stage.prepared) {
                     (Kernel::Winograd(_), _) => "winograd f32",
+                    (Kernel::Tall(_) | Kernel::Columns { columns: Columns::Tall(_), .. }, _) => "tall f32",
                     (_, Store::Bf16) => "direct bf16",
                     _ => "direct f32",
                 },

@@ -2,7 +2,7 @@
 
 use super::direct::{Direct, MAX_KERNEL};
 use super::grid::Grid;
-use super::program::{Kernel, Program, Source, Target};
+use super::program::{Columns, Kernel, Program, Source, Target};
 use super::winograd::{PATCH, REACH};
 
 /// What one worker's buffers may take of the second-level cache, roughly: rows of prepared pixels, Winograd's
@@ -29,6 +29,8 @@ pub(super) struct StagePlan {
     /// Size of what it reads.
     pub(super) source: (usize, usize),
     pub(super) grid: Grid,
+    /// Columns of a prepared row, for the widest strip.
+    pub(super) columns: usize,
     /// Prepared rows that are kept.
     pub(super) ring_rows: usize,
     /// Bytes of a prepared row.
@@ -99,7 +101,13 @@ impl Plan {
                     let grid = Grid::new(bases.0, bases.1, PATCH, patches.clamp(4, 64) * PATCH);
                     (grid, REACH, grid.widest().next_multiple_of(PATCH) + REACH - PATCH)
                 }
-                Kernel::Direct(_) | Kernel::Columns { .. } => {
+                Kernel::Tall(tall) | Kernel::Columns { columns: Columns::Tall(tall), .. } => {
+                    // The transformed rows are twice the ring's.
+                    let columns = CACHE / (tall.input_floats(stage.inputs * 64) * 4 / 64);
+                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64));
+                    (grid, tall.reach(), grid.widest() - 1 + axis.reach())
+                }
+                Kernel::Direct(_) | Kernel::Columns { columns: Columns::Direct(_), .. } => {
                     let rows = axis.reach();
                     let columns = CACHE / (rows * pixel * axis.stride());
                     let grid = Grid::new(bases.0, bases.1, 1, columns.max(64));
@@ -125,14 +133,27 @@ impl Plan {
                 Kernel::Direct(_) => {
                     worker.out = worker.out.max(4 * widest * stage.outputs);
                 }
-                Kernel::Columns { direct, taps, .. } => {
-                    let columns = widest + taps - 1;
-                    worker.out = worker.out.max(4 * (columns * direct.outputs() + MAX_KERNEL));
+                Kernel::Tall(tall) => {
+                    worker.input = worker.input.max(4 * tall.input_floats(columns * stage.inputs));
+                    worker.products = worker.products.max(4 * tall.product_floats(widest));
+                    worker.out = worker.out.max(4 * PATCH * widest * stage.outputs);
+                }
+                Kernel::Columns { columns: kernel, taps, .. } => {
+                    let pixels = widest + taps - 1;
+                    let (rows, outputs) = match kernel {
+                        Columns::Direct(direct) => (1, direct.outputs()),
+                        Columns::Tall(tall) => {
+                            worker.input = worker.input.max(4 * tall.input_floats(columns * stage.inputs));
+                            worker.products = worker.products.max(4 * tall.product_floats(pixels));
+                            (PATCH, tall.outputs())
+                        }
+                    };
+                    worker.out = worker.out.max(4 * (rows * pixels * outputs + MAX_KERNEL));
                     worker.colors = worker.colors.max(4 * (3 * widest + 4));
                 }
             }
             moments = moments.max(grid.tasks() * 2 * channels);
-            stages.push(StagePlan { source, grid, ring_rows, ring_row });
+            stages.push(StagePlan { source, grid, columns, ring_rows, ring_row });
         }
         let plane_bytes = place(program, &mut planes);
         Plan { height, width, stages, planes, plane_bytes, worker, moments }

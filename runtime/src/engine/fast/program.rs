@@ -5,6 +5,7 @@ use impasto_checkpoints::{Block, CheckpointError, ConvKind, ConvSpec, NormSpec, 
 
 use super::direct::Direct;
 use super::kernels::{DotKernel, Kernels, Store};
+use super::tall::Tall;
 use super::winograd::Winograd;
 use crate::engine::lower::{Axis, Weights};
 
@@ -78,12 +79,20 @@ pub(super) enum Target {
 pub(super) enum Kernel {
     Direct(Direct),
     Winograd(Winograd),
+    /// A tall kernel of stride 1.
+    Tall(Tall),
     /// To three colours: the horizontal taps are outputs of their own, and are added up afterwards.
     Columns {
-        direct: Direct,
+        columns: Columns,
         taps: usize,
         bias: [f32; 3],
     },
+}
+
+/// How the columns of a convolution to three colours are computed.
+pub(super) enum Columns {
+    Direct(Direct),
+    Tall(Tall),
 }
 
 /// An affine instance norm; channels past the model's are zero.
@@ -240,8 +249,15 @@ impl Build<'_> {
         } else {
             // Over the doubled plane: in bf16, sums of taps would be rounded (see `Weights::new`).
             axis = Axis::whole(conv, self.model.architecture().padding);
-            let direct = Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot);
-            (Kernel::Direct(direct), self.prepared(dot))
+            let rows = axis.reach();
+            let kernel = if dot.is_none() && axis.stride() == 1 && Tall::suits(rows) {
+                Kernel::Tall(Tall::new(rows, self.kernels, |groups, combine| {
+                    Direct::combined(&axis, &weights, inputs, outputs, self.kernels, None, groups, combine)
+                }))
+            } else {
+                Kernel::Direct(Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot))
+            };
+            (kernel, self.prepared(dot))
         };
         let target = Target::Plane { plane, norm };
         let name = conv.name.clone();
@@ -278,7 +294,15 @@ impl Build<'_> {
         };
         let weights = Weights::new(conv, self.model.values(&format!("{}.weight", conv.name))?, self.bf16);
         let dot = self.kernels.dot.filter(|_| self.bf16);
-        let direct = Direct::columns(&axis, &weights, inputs, self.kernels, dot);
+        let rows = axis.reach();
+        let columns = if dot.is_none() && Tall::suits(rows) {
+            Columns::Tall(Tall::new(rows, self.kernels, |groups, combine| {
+                Direct::columns(&axis, &weights, inputs, self.kernels, None, groups, combine)
+            }))
+        } else {
+            let combine = |y| vec![(y, 1.0)];
+            Columns::Direct(Direct::columns(&axis, &weights, inputs, self.kernels, dot, rows, &combine))
+        };
         self.program.stages.push(Stage {
             name: conv.name.clone(),
             multiply_adds: multiply_adds(conv, 1),
@@ -288,7 +312,7 @@ impl Build<'_> {
             prepared: self.prepared(dot),
             inputs,
             outputs: 3,
-            kernel: Kernel::Columns { direct, taps: conv.kernel, bias },
+            kernel: Kernel::Columns { columns, taps: conv.kernel, bias },
             target,
         });
         Ok(())

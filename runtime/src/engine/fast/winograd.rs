@@ -17,7 +17,7 @@ const POINTS: usize = REACH * REACH;
 
 /// `24 · G`, from three taps to six points. In whole numbers, so that what is equal before stays equal: all phases of
 /// a doubling have the same sum of taps, and must give a flat plane the same value to the last bit.
-const G24: [[f64; 3]; REACH] = [
+pub(super) const G24: [[f64; 3]; REACH] = [
     [6.0, 0.0, 0.0],
     [-4.0, -4.0, -4.0],
     [-4.0, 4.0, -4.0],

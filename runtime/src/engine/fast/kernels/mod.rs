@@ -121,6 +121,14 @@ pub(super) struct OutputTransform {
     pub(super) out_pixel: usize,
 }
 
+/// One line of a transform applied to whole rows, element by element: six rows to six (inputs), or six to the first
+/// four (outputs). Past `floats`, up to a register more is read and written.
+pub(super) struct TransformRows {
+    pub(super) from: [*const f32; 6],
+    pub(super) to: [*mut f32; 6],
+    pub(super) floats: usize,
+}
+
 /// Adds up the horizontal taps of a convolution to three colours:
 /// `to[x, o] = bias[o] + Σ_k columns[x + k][3k + o]`.
 pub(super) struct SumColumns {
@@ -152,6 +160,8 @@ pub(super) struct Kernels {
     pub(super) finish_row: unsafe fn(&FinishRow),
     pub(super) input_transform: unsafe fn(&InputTransform),
     pub(super) output_transform: unsafe fn(&OutputTransform),
+    pub(super) input_rows: unsafe fn(&TransformRows),
+    pub(super) output_rows: unsafe fn(&TransformRows),
     pub(super) sum_columns: unsafe fn(&SumColumns),
 }
 
@@ -203,6 +213,16 @@ macro_rules! kernels {
                 unsafe { winograd::output::<$lanes>(args) }
             }
             #[target_feature(enable = $features)]
+            unsafe fn input_rows(args: &TransformRows) {
+                // SAFETY: as above.
+                unsafe { winograd::input_rows::<$lanes>(args) }
+            }
+            #[target_feature(enable = $features)]
+            unsafe fn output_rows(args: &TransformRows) {
+                // SAFETY: as above.
+                unsafe { winograd::output_rows::<$lanes>(args) }
+            }
+            #[target_feature(enable = $features)]
             unsafe fn sum_columns(args: &SumColumns) {
                 // SAFETY: as above.
                 unsafe { rows::sum_columns(args) }
@@ -217,6 +237,8 @@ macro_rules! kernels {
                 finish_row,
                 input_transform,
                 output_transform,
+                input_rows,
+                output_rows,
                 sum_columns,
             }
         };

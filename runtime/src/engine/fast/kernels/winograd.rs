@@ -4,7 +4,7 @@
 //! "Fast Algorithms for Convolutional Neural Networks". The weights' transform is in `fast/winograd.rs`.
 
 use super::lanes::Lanes;
-use super::{InputTransform, OutputTransform};
+use super::{InputTransform, OutputTransform, TransformRows};
 
 /// `Bᵀ d` for one line.
 ///
@@ -108,6 +108,43 @@ pub(super) unsafe fn output<V: Lanes>(args: &OutputTransform) {
                         value.store(row.add((patch * 4 + x) * args.out_pixel + o));
                     }
                 }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V`; the rows hold `floats` elements and a register more.
+#[inline(always)]
+pub(super) unsafe fn input_rows<V: Lanes>(args: &TransformRows) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        for i in (0..args.floats).step_by(V::N) {
+            let mut line = [V::zero(); 6];
+            for row in 0..6 {
+                line[row] = V::load(args.from[row].add(i));
+            }
+            for (row, value) in input_line(line).into_iter().enumerate() {
+                value.store(args.to[row].add(i));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V`; the rows hold `floats` elements, a multiple of the register.
+#[inline(always)]
+pub(super) unsafe fn output_rows<V: Lanes>(args: &TransformRows) {
+    debug_assert!(args.floats.is_multiple_of(V::N), "a row of outputs holds whole registers");
+    // SAFETY: the caller's promises.
+    unsafe {
+        for i in (0..args.floats).step_by(V::N) {
+            let mut line = [V::zero(); 6];
+            for row in 0..6 {
+                line[row] = V::load(args.from[row].add(i));
+            }
+            for (row, value) in output_line(line).into_iter().enumerate() {
+                value.store(args.to[row].add(i));
             }
         }
     }
