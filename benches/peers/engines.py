@@ -3,6 +3,7 @@
 Separate processes, because thread pools that share one disturb each other, and because memory is a process's.
 """
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -54,7 +55,9 @@ class Job:
         from PIL import Image
 
         width, height = Image.open(picture).size
-        graph = folder / f"{model.stem}-{width}x{height}.onnx"
+        # By the whole path: two models of one name are two graphs.
+        digest = hashlib.sha256(str(model.resolve()).encode()).hexdigest()[:16]
+        graph = folder / f"{digest}-{width}x{height}.onnx"
         if not graph.exists():
             graph.write_bytes(networks.onnx_graph(networks.read(model), width, height))
         return Job(model, graph, picture, threads, folder / "inductor")
@@ -81,7 +84,7 @@ class Impasto:
         """Finds out what it paints with here; not the time it takes."""
         report = self._bench(0, 1)
         self.isa, self.precision = report["isa"], report["precision"]
-        if self.forced is not None and not self.isa.startswith(self.forced):
+        if self.forced not in (None, self.isa):
             raise EngineError(f"IMPASTO_ISA={self.forced}: this build painted with `{self.isa}`")
         self.name = f"impasto ({self.isa})"
         self.how = "a process a turn" + (f", IMPASTO_ISA={self.forced}" if self.forced else "")
@@ -231,12 +234,13 @@ def answer(paint, picture, what, *arguments):
 
 
 def peak_mb():
-    """The most memory that this process has held, in 10^6 bytes."""
-    import resource
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    """The most memory that this process has held, in 10^6 bytes, as `impasto bench` has it; 0 where not known."""
+    # Not `getrusage`: there a process begins with what its parent held.
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 @dataclass
