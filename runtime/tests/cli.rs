@@ -3,6 +3,7 @@
 mod cli {
     pub mod bad_input;
     pub mod bench;
+    pub mod instruction_set;
     pub mod main_job;
     pub mod support;
 }

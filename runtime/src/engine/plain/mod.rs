@@ -99,7 +99,8 @@ impl PlainEngine {
                     self.convolve(conv, false, scratch);
                     std::mem::swap(&mut scratch.current, &mut scratch.result);
                     if let Some(norm) = norm {
-                        norm.apply(&mut scratch.current, *relu, self.bf16, &self.threads);
+                        // The last convolution's colours (no ReLU follows them) are kept in f32.
+                        norm.apply(&mut scratch.current, *relu, self.bf16 && *relu, &self.threads);
                     } else if *relu {
                         norm::relu(&mut scratch.current, &self.threads);
                     }

@@ -10,6 +10,8 @@ pub(super) mod amx;
 mod dot_bf16;
 mod lanes;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod tiles;
 mod winograd;
 
