@@ -58,6 +58,39 @@ pub enum RuntimeError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A picture's activations take too much memory, and the folder for them failed.
+    #[error(
+        "{}: cannot keep {:.1} GB of the network's activations there: {reason}; hint: IMPASTO_SCRATCH=DIR names another folder, --size N paints a smaller picture",
+        folder.display(),
+        *bytes as f64 / 1e9
+    )]
+    Scratch {
+        /// The folder of the scratch file.
+        folder: PathBuf,
+        /// What the file takes.
+        bytes: u64,
+        /// The system's reason (not a source: the message says it).
+        reason: io::Error,
+    },
+    /// A picture takes more memory than this path may use.
+    #[error(
+        "a picture of {width}×{height} takes {:.1} GB of memory on the portable path, over its limit of {:.1} GB; hint: --size N paints a smaller picture, --tile off lifts the limit",
+        *bytes as f64 / 1e9,
+        *limit as f64 / 1e9
+    )]
+    Memory {
+        /// The picture's width.
+        width: usize,
+        /// The picture's height.
+        height: usize,
+        /// What it would take.
+        bytes: u64,
+        /// The limit in force.
+        limit: u64,
+    },
+    /// The painting was stopped through [`Progress::stop_when`](crate::Progress::stop_when).
+    #[error("stopped before the picture was done")]
+    Stopped,
     /// The device asked for is not in this build or not on this machine.
     #[error("{0}")]
     Device(String),

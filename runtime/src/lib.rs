@@ -24,12 +24,14 @@ mod frame;
 pub mod paint;
 #[cfg(feature = "pictures")]
 pub mod picture;
+mod progress;
 pub mod quality;
 mod stylizer;
 
 pub use device::Device;
-pub use engine::Precision;
+pub use engine::{Precision, Tile};
 pub use error::RuntimeError;
 pub use frame::Frame;
 pub use impasto_checkpoints as checkpoints;
+pub use progress::Progress;
 pub use stylizer::{Stylizer, StylizerOptions};

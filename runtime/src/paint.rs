@@ -4,6 +4,7 @@
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::picture::{self, Picture};
+use crate::progress::Progress;
 use crate::stylizer::Stylizer;
 
 /// What is to be done around the network.
@@ -33,16 +34,25 @@ impl Default for PaintOptions {
 ///
 /// # Errors
 /// As for [`Stylizer::stylize`].
-pub fn paint(
+pub fn paint(stylizer: &Stylizer, picture: Picture, options: &PaintOptions) -> Result<Picture, RuntimeError> {
+    paint_with(stylizer, picture, options, &Progress::new())
+}
+
+/// As [`paint`], telling how far the network is.
+///
+/// # Errors
+/// As for [`Stylizer::stylize_with`].
+pub fn paint_with(
     stylizer: &Stylizer,
     mut picture: Picture,
     options: &PaintOptions,
+    progress: &Progress<'_>,
 ) -> Result<Picture, RuntimeError> {
     if let Some(size) = options.size {
         let (width, height) = picture::fit_longer_side(picture.frame.width(), picture.frame.height(), size);
         picture = picture.resized(width, height)?;
     }
-    let frame = paint_frame(stylizer, &picture.frame, options)?;
+    let frame = paint_frame_with(stylizer, &picture.frame, options, progress)?;
     if !options.side_by_side {
         return Ok(Picture { frame, ..picture });
     }
@@ -59,15 +69,35 @@ pub fn paint_frame(
     frame: &Frame,
     options: &PaintOptions,
 ) -> Result<Frame, RuntimeError> {
+    paint_frame_with(stylizer, frame, options, &Progress::new())
+}
+
+/// As [`paint_frame`], telling how far the network is.
+///
+/// # Errors
+/// As for [`Stylizer::stylize_with`].
+pub fn paint_frame_with(
+    stylizer: &Stylizer,
+    frame: &Frame,
+    options: &PaintOptions,
+    progress: &Progress<'_>,
+) -> Result<Frame, RuntimeError> {
+    let stylize = |frame: &Frame| -> Result<Frame, RuntimeError> {
+        let mut painted = Frame::black(frame.width(), frame.height());
+        stylizer.stylize_with(frame, &mut painted, progress)?;
+        Ok(painted)
+    };
     if options.strength == 0.0 {
         return Ok(frame.clone());
     }
     let mut painted = if options.stroke_scale == 1.0 {
-        stylizer.stylize(frame)?
+        stylize(frame)?
     } else {
         let scaled = |side: usize| ((side as f32 * options.stroke_scale).round() as usize).max(1);
         let seen = picture::resize_frame(frame, scaled(frame.width()), scaled(frame.height()))?;
-        picture::resize_frame(&stylizer.stylize(&seen)?, frame.width(), frame.height())?
+        let painted = stylize(&seen)?;
+        drop(seen);
+        picture::resize_frame(&painted, frame.width(), frame.height())?
     };
     if options.keep_colors {
         picture::keep_colors(&mut painted, frame)?;

@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use impasto_checkpoints::{Metadata, StyleModel, shipped};
 
 use crate::device::Device;
-use crate::engine::{Engine, PaintedMut, Precision, StageTime, default_threads};
+use crate::engine::{Engine, PaintedMut, Precision, StageTime, Tile, default_threads};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::progress::Progress;
 
 /// How a [`Stylizer`] is to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +21,8 @@ pub struct StylizerOptions {
     pub precision: Precision,
     /// Threads of the CPU engine; `None`: one for each physical core.
     pub threads: Option<usize>,
+    /// Where the CPU engine keeps a large picture's activations.
+    pub tile: Tile,
 }
 
 /// A style, ready to paint. One may be shared by any number of threads: frames are painted one after the other,
@@ -67,7 +70,10 @@ impl Stylizer {
     pub fn new(model: &StyleModel, options: StylizerOptions) -> Result<Self, RuntimeError> {
         let threads = options.threads.unwrap_or_else(default_threads);
         let painter = match options.device {
-            Device::Cpu => Painter::Engine(Box::new(Engine::new(model, options.precision, threads)?)),
+            Device::Cpu => {
+                let engine = Engine::new(model, options.precision, threads)?;
+                Painter::Engine(Box::new(engine.with_tile(options.tile)))
+            }
             gpu => open_gpu(model, gpu, options.precision)?,
         };
         Ok(Stylizer { metadata: model.metadata().clone(), options, painter })
@@ -86,7 +92,8 @@ impl Stylizer {
     /// Paints a frame.
     ///
     /// # Errors
-    /// [`RuntimeError::Device`] when a GPU gives up.
+    /// [`RuntimeError::Device`] when a GPU gives up, [`RuntimeError::Scratch`] when a large picture's activations
+    /// go to a file and that fails, [`RuntimeError::Memory`] for a picture too large for the portable path.
     pub fn stylize(&self, frame: &Frame) -> Result<Frame, RuntimeError> {
         let mut painted = Frame::black(frame.width(), frame.height());
         self.stylize_into(frame, &mut painted)?;
@@ -98,16 +105,32 @@ impl Stylizer {
     /// # Errors
     /// As for [`Stylizer::stylize`].
     pub fn stylize_into(&self, frame: &Frame, painted: &mut Frame) -> Result<(), RuntimeError> {
+        self.stylize_with(frame, painted, &Progress::new())
+    }
+
+    /// As [`Stylizer::stylize_into`], for a large picture: tells how far it is, and can be stopped. After an error
+    /// `painted` holds nothing in particular.
+    ///
+    /// # Errors
+    /// As for [`Stylizer::stylize`], and [`RuntimeError::Stopped`] when `progress` stopped it.
+    pub fn stylize_with(
+        &self,
+        frame: &Frame,
+        painted: &mut Frame,
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
         painted.reshape(frame.width(), frame.height());
+        let (width, height) = (frame.width(), frame.height());
         match &self.painter {
             Painter::Engine(engine) => {
-                engine.run(frame.rgb(), frame.width(), frame.height(), PaintedMut::Bytes(painted.rgb_mut()))
+                engine.run_with(frame.rgb(), width, height, PaintedMut::Bytes(painted.rgb_mut()), progress)
             }
             #[cfg(feature = "burn")]
             Painter::Burn(painter) => {
                 let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
                 let values = painter.paint(frame)?;
                 crate::engine::to_bytes(values, painted.rgb_mut());
+                progress.step(0, 1, 1);
                 Ok(())
             }
         }

@@ -4,6 +4,7 @@
 //! - `fast`: the same network by rows, with kernels for AVX2, AVX-512 and bf16
 //! - `lower`: every kind of convolution as plain ones, for both
 //! - `isa`: which instruction set is used
+//! - `tile`: how large pictures are cut, and where their activations are kept
 //! - `threads`: how many threads unless told
 //! - `output`: from the last layer's values to bytes
 //!
@@ -16,6 +17,7 @@ mod lower;
 mod output;
 mod plain;
 mod threads;
+mod tile;
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +26,10 @@ use std::sync::{Mutex, PoisonError};
 use impasto_checkpoints::StyleModel;
 
 use crate::error::RuntimeError;
+use crate::progress::Progress;
 pub use isa::{ISA_VARIABLE, Isa};
 pub use threads::default_threads;
+pub use tile::Tile;
 
 /// PSNR in dB of bf16 against f32 from which on the difference is not seen.
 pub const INVISIBLE_PSNR: f64 = 40.0;
@@ -171,6 +175,17 @@ impl Engine {
         Ok(Engine { path, isa, precision, threads })
     }
 
+    /// Sets how frames are cut and where their activations are kept.
+    #[must_use]
+    pub fn with_tile(mut self, tile: Tile) -> Self {
+        match &mut self.path {
+            Path::Plain(plain) => plain.engine.set_tile(tile),
+            #[cfg(target_arch = "x86_64")]
+            Path::Fast(engine) => engine.set_tile(tile),
+        }
+        self
+    }
+
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -201,13 +216,30 @@ impl Engine {
     /// `rgb` and `painted`: `[height, width, 3]`
     ///
     /// # Errors
-    /// [`RuntimeError::FrameSize`] when a side is 0 or a slice is not `height · width · 3` long.
+    /// [`RuntimeError::FrameSize`] when a side is 0 or a slice is not `height · width · 3` long,
+    /// [`RuntimeError::Scratch`] when a large frame's activations go to a file and that fails,
+    /// [`RuntimeError::Memory`] for a frame too large for the portable path.
     pub fn run(
         &self,
         rgb: &[u8],
         width: usize,
         height: usize,
         painted: PaintedMut<'_>,
+    ) -> Result<(), RuntimeError> {
+        self.run_with(rgb, width, height, painted, &Progress::new())
+    }
+
+    /// As [`Engine::run`], telling how far it is. After an error `painted` holds nothing in particular.
+    ///
+    /// # Errors
+    /// As [`Engine::run`], and [`RuntimeError::Stopped`] when `progress` stopped it.
+    pub fn run_with(
+        &self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: PaintedMut<'_>,
+        progress: &Progress<'_>,
     ) -> Result<(), RuntimeError> {
         let size = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
         for bytes in [rgb.len(), painted.len()] {
@@ -221,19 +253,20 @@ impl Engine {
                 // A panic elsewhere does not spoil buffers that are overwritten anyway.
                 let mut buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
                 let PlainBuffers { scratch, painted: values } = &mut *buffers;
+                engine.check_size(width, height)?;
                 match painted {
-                    PaintedMut::Values(painted) => engine.run(rgb, width, height, scratch, painted),
+                    PaintedMut::Values(painted) => engine.run(rgb, width, height, scratch, painted, progress),
                     PaintedMut::Bytes(painted) => {
                         values.resize(painted.len(), 0.0);
-                        engine.run(rgb, width, height, scratch, values);
+                        engine.run(rgb, width, height, scratch, values, progress)?;
                         output::bytes(values, painted);
+                        Ok(())
                     }
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            Path::Fast(engine) => engine.run(rgb, width, height, painted),
+            Path::Fast(engine) => engine.run(rgb, width, height, painted, progress),
         }
-        Ok(())
     }
 }
 

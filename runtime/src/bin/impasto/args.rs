@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::picture::DEFAULT_MAX_PIXELS;
-use impasto::{Device, Precision};
+use impasto::{Device, Precision, Tile};
 
 /// Paints pictures in a learned style, in a single pass.
 #[derive(Parser)]
@@ -99,6 +99,10 @@ pub struct EngineArgs {
     /// Threads to paint with [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Where a large picture's activations are kept: auto (768 MiB in memory, the rest in a scratch file in the
+    /// folder that IMPASTO_SCRATCH names), N (all in the file, in bands of N rows), or off (all in memory)
+    #[arg(long, default_value = "auto", value_name = "auto|N|off")]
+    pub tile: Tile,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

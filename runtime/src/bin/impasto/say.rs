@@ -4,6 +4,9 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// From this many pixels on, a single picture takes seconds and gets a bar of its own.
+const LARGE: usize = 8_000_000;
+
 /// How much is said.
 #[derive(Clone, Copy)]
 pub struct Say {
@@ -46,11 +49,32 @@ impl Say {
         }
         bar
     }
+
+    /// A progress bar in percent over the painting of one picture of so many pixels; invisible for a small one, and
+    /// when stderr is no terminal.
+    pub fn painting(self, pixels: usize) -> ProgressBar {
+        if self.quiet || pixels < LARGE || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(100);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {eta} left") {
+            bar.set_style(style);
+        }
+        bar
+    }
 }
 
-/// An error and its causes as one line.
+/// An error and its causes as one line; a cause that the text before it has said already is not repeated.
 pub fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the reader of our output has gone away, which is no failure.
@@ -58,4 +82,18 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such\nfile");
+        let told = impasto::RuntimeError::Io { action: "read", path: "a.png".into(), source: missing() };
+        assert_eq!(one_line(&told.into()), "a.png: cannot read: no such file");
+        let untold = anyhow::Error::new(missing()).context("a folder");
+        assert_eq!(one_line(&untold), "a folder: no such file");
+    }
 }

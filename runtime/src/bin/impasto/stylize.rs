@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use impasto::checkpoints::{StyleModel, shipped};
-use impasto::paint::{PaintOptions, paint};
-use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
-use impasto::{Stylizer, StylizerOptions};
+use impasto::paint::{PaintOptions, paint_with};
+use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
+use impasto::{Progress, Stylizer, StylizerOptions};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::args::{EngineArgs, FormatName, StyleChoice, StylizeArgs};
@@ -130,7 +131,7 @@ impl Job {
         }
         for pair in &self.plan.pairs {
             bar.set_message(pair.input_name());
-            match self.paint_one(pair) {
+            match self.paint_one(pair, &bar) {
                 Ok(done) => {
                     self.say.detail(&format!(
                         "{} → {}  {}×{}  {:.2} s",
@@ -177,7 +178,7 @@ impl Job {
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn paint_one(&self, pair: &Pair) -> Result<Painted> {
+    fn paint_one(&self, pair: &Pair, pictures: &ProgressBar) -> Result<Painted> {
         let started = Instant::now();
         if let Target::File(path) = &pair.target {
             // Before the work, not after it. A link that points nowhere counts as a file.
@@ -186,7 +187,19 @@ impl Job {
             }
         }
         let picture = self.read(&pair.source)?;
-        let picture = paint(&self.stylizer, picture, &self.paint)?;
+        let bar = self.say.painting(seen_pixels(&picture, &self.paint));
+        let report = |done: f64| {
+            let percent = (100.0 * done) as u64;
+            // One bar at a time: that over the pictures, if there are several.
+            if pictures.is_hidden() {
+                bar.set_position(percent);
+            } else if !bar.is_hidden() {
+                pictures.set_message(format!("{}  {percent} %", pair.input_name()));
+            }
+        };
+        let picture = paint_with(&self.stylizer, picture, &self.paint, &Progress::new().report(&report));
+        bar.finish_and_clear();
+        let picture = picture?;
         let (width, height) = (picture.frame.width(), picture.frame.height());
         self.write(&picture, &pair.target)?;
         Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
@@ -227,9 +240,23 @@ impl Job {
     }
 }
 
+/// Pixels that the network will see.
+fn seen_pixels(picture: &Picture, options: &PaintOptions) -> usize {
+    let (width, height) = match options.size {
+        Some(size) => fit_longer_side(picture.width(), picture.height(), size),
+        None => (picture.width(), picture.height()),
+    };
+    (width as f32 * height as f32 * options.stroke_scale.powi(2)) as usize
+}
+
 /// The engine's options from the command line.
 pub fn engine_options(args: &EngineArgs) -> StylizerOptions {
-    StylizerOptions { device: args.device, precision: args.precision, threads: args.threads.map(usize::from) }
+    StylizerOptions {
+        device: args.device,
+        precision: args.precision,
+        threads: args.threads.map(usize::from),
+        tile: args.tile,
+    }
 }
 
 /// Opens the style that was chosen.

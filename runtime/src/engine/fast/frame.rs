@@ -1,5 +1,7 @@
 //! One frame on its way through the stages: what each task does.
 
+use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,10 +11,12 @@ use super::direct::{Direct, MAX_KERNEL, Row};
 use super::grid::Task;
 use super::kernels::{FinishRow, Kernels, LoadRow, PrepareRow, Store, SumColumns};
 use super::moments::{Moments, Table};
-use super::plan::{Plan, PlanePlan, StagePlan};
+use super::plan::{Plan, StagePlan};
+use super::planes::Planes;
 use super::pool::Job;
 use super::program::{Columns, Kernel, Program, Source, Stage, Target};
 use super::tall::{MAX_REACH, Rows, Tall};
+use super::watch::Watch;
 use super::winograd::{PATCH, REACH, Strip};
 use crate::engine::output;
 use impasto_checkpoints::Output;
@@ -40,6 +44,7 @@ pub(super) struct FrameJob<'a> {
     pub(super) width: usize,
     pub(super) painted: Painted,
     pub(super) began: Instant,
+    pub(super) watch: Watch<'a>,
 }
 
 // SAFETY: the frame is only read; tasks write disjoint rows of the painted frame and of the planes, and read what
@@ -49,7 +54,7 @@ unsafe impl Sync for FrameJob<'_> {}
 /// Buffers that are kept from frame to frame.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) planes: Buffer,
+    pub(super) planes: Planes,
     pub(super) table: Table,
     /// By norm: factors, then summands.
     factors: Vec<Buffer>,
@@ -72,6 +77,10 @@ struct Worker {
     colors: Buffer,
     /// A row that is then doubled.
     single: Buffer,
+    /// Pieces of rows from and to the scratch file: a source, its trunk, a result.
+    source: Buffer,
+    trunk: Buffer,
+    stored: Buffer,
     /// A row's moments.
     row: Buffer,
     moments: Moments,
@@ -81,10 +90,19 @@ struct Worker {
     prepared: usize,
 }
 
+/// A piece of a source's row, where it can be read.
+struct SourceRow {
+    /// Its first column.
+    x: usize,
+    from: *const u8,
+    /// Null: none.
+    trunk: *const u8,
+}
+
 impl State {
     /// Makes room for a plan, so that painting allocates nothing.
     pub(super) fn reserve(&mut self, program: &Program, plan: &Plan, workers: usize) {
-        self.planes.trim(plan.plane_bytes);
+        self.planes.reserve(plan.memory);
         self.table.reserve(plan.moments);
         self.done.resize_with(program.stages.len() + 1, AtomicU64::default);
         self.factors.resize_with(program.norms.len(), Buffer::default);
@@ -101,6 +119,9 @@ impl State {
             worker.products.reserve(plan.worker.products);
             worker.colors.reserve(plan.worker.colors);
             worker.single.reserve(plan.worker.single);
+            worker.source.reserve(plan.worker.source);
+            worker.trunk.reserve(plan.worker.source);
+            worker.stored.reserve(plan.worker.stored);
             worker.row.reserve(8 * plan.worker.channels);
             worker.moments.reserve(plan.worker.channels);
         }
@@ -123,17 +144,32 @@ impl Job for FrameJob<'_> {
         self.plan.stages.get(stage).map_or(self.height, |plan| plan.grid.tasks())
     }
 
-    fn work(&self, worker: usize, stage: usize, task: usize) {
-        let mut worker = lock(&self.state.workers[worker]);
-        match self.program.stages.get(stage) {
-            Some(_) => self.convolve(&mut worker, stage, task),
+    fn work(&self, worker_index: usize, stage: usize, task: usize) {
+        if self.watch.is_stopped() {
+            return;
+        }
+        let mut worker = lock(&self.state.workers[worker_index]);
+        let done = match self.plan.stages.get(stage) {
+            Some(plan) => {
+                let task = if self.plan.spilled { plan.grid.across(task) } else { task };
+                self.convolve(&mut worker, stage, task)
+            }
             None => self.finish_normed(&mut worker, task),
+        };
+        match done {
+            Ok(()) => {
+                self.watch.advance(worker_index, self.plan.stages.get(stage).map_or(0, |s| s.task_work))
+            }
+            Err(error) => self.watch.fail(error),
         }
     }
 
     fn close(&self, stage: usize) {
         let nanoseconds = self.began.elapsed().as_nanos();
         self.state.done[stage].store(nanoseconds as u64, Ordering::Relaxed);
+        if self.watch.is_stopped() {
+            return; // tasks are missing
+        }
         let Some(Target::Plane { norm, .. } | Target::Colors { norm, .. }) =
             self.program.stages.get(stage).map(|stage| stage.target)
         else {
@@ -174,14 +210,7 @@ impl FrameJob<'_> {
         (start, unsafe { start.add(self.program.norms[norm].weight.len()) })
     }
 
-    fn plane(&self, plane: usize, y: usize, x: usize) -> *mut u8 {
-        let PlanePlan { height, width, pixel, offset } = self.plan.planes[plane];
-        debug_assert!(y < height && x <= width);
-        // SAFETY: within the plane, which lies within the buffer.
-        unsafe { self.state.planes.start().add(offset + (y * width + x) * pixel) }
-    }
-
-    fn convolve(&self, worker: &mut Worker, stage_index: usize, task_index: usize) {
+    fn convolve(&self, worker: &mut Worker, stage_index: usize, task_index: usize) -> io::Result<()> {
         let stage = &self.program.stages[stage_index];
         let plan = &self.plan.stages[stage_index];
         let task = plan.grid.task(task_index);
@@ -193,17 +222,23 @@ impl FrameJob<'_> {
         match &stage.kernel {
             Kernel::Direct(direct) => {
                 for y in task.y0..task.y1 {
-                    self.prepare(worker, stage, plan, &task, y * stage.axis.stride() + plan.ring_rows);
-                    self.keep(worker, stage, plan, &task, y);
-                    self.direct_row(worker, stage, plan, direct, &task, y);
+                    if self.watch.is_stopped() {
+                        return Ok(());
+                    }
+                    self.prepare(worker, stage, plan, &task, y * stage.axis.stride() + plan.ring_rows)?;
+                    self.keep(worker, stage, plan, &task, y)?;
+                    self.direct_row(worker, stage, plan, direct, &task, y)?;
                 }
             }
             Kernel::Winograd(winograd) => {
                 for y in (task.y0..task.y1).step_by(PATCH) {
-                    self.prepare(worker, stage, plan, &task, y + REACH);
+                    if self.watch.is_stopped() {
+                        return Ok(());
+                    }
+                    self.prepare(worker, stage, plan, &task, y + REACH)?;
                     let end = (y + PATCH).min(task.y1);
                     for row in y..end {
-                        self.keep(worker, stage, plan, &task, row);
+                        self.keep(worker, stage, plan, &task, row)?;
                     }
                     let up = stage.axis.up();
                     let patches = (task.x1 - task.x0).div_ceil(PATCH);
@@ -223,7 +258,7 @@ impl FrameJob<'_> {
                             out_pixel: stage.outputs,
                         });
                         for row in 0..(end - y) * up {
-                            self.finish(worker, stage, &task, y * up + row, out.add(row * out_row));
+                            self.finish(worker, stage, &task, y * up + row, out.add(row * out_row))?;
                         }
                     }
                 }
@@ -232,16 +267,19 @@ impl FrameJob<'_> {
                 let pixels = task.x1 - task.x0;
                 let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * stage.outputs);
                 for y in (task.y0..task.y1).step_by(PATCH) {
-                    self.prepare(worker, stage, plan, &task, y + tall.reach());
+                    if self.watch.is_stopped() {
+                        return Ok(());
+                    }
+                    self.prepare(worker, stage, plan, &task, y + tall.reach())?;
                     let end = (y + PATCH).min(task.y1);
                     for row in y..end {
-                        self.keep(worker, stage, plan, &task, row);
+                        self.keep(worker, stage, plan, &task, row)?;
                     }
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
                     unsafe {
                         tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
                         for row in 0..end - y {
-                            self.finish(worker, stage, &task, y + row, out.add(row * out_row));
+                            self.finish(worker, stage, &task, y + row, out.add(row * out_row))?;
                         }
                     }
                 }
@@ -250,7 +288,10 @@ impl FrameJob<'_> {
                 let pixels = task.x1 - task.x0 + taps - 1;
                 let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * tall.outputs());
                 for y in (task.y0..task.y1).step_by(PATCH) {
-                    self.prepare(worker, stage, plan, &task, y + tall.reach());
+                    if self.watch.is_stopped() {
+                        return Ok(());
+                    }
+                    self.prepare(worker, stage, plan, &task, y + tall.reach())?;
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
                     unsafe {
                         tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
@@ -265,7 +306,7 @@ impl FrameJob<'_> {
                                 tall.outputs(),
                                 *taps,
                                 *bias,
-                            );
+                            )?;
                         }
                     }
                 }
@@ -273,7 +314,10 @@ impl FrameJob<'_> {
             Kernel::Columns { columns: Columns::Direct(direct), taps, bias } => {
                 let columns = worker.out.start().cast::<f32>();
                 for y in task.y0..task.y1 {
-                    self.prepare(worker, stage, plan, &task, y + plan.ring_rows);
+                    if self.watch.is_stopped() {
+                        return Ok(());
+                    }
+                    self.prepare(worker, stage, plan, &task, y + plan.ring_rows)?;
                     let rows: [*const u8; MAX_KERNEL] =
                         std::array::from_fn(|row| ring_row(worker, plan, y + row).cast_const());
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
@@ -286,7 +330,7 @@ impl FrameJob<'_> {
                             out: columns,
                             out_pixel: direct.outputs(),
                         });
-                        self.sum_columns(worker, stage, &task, y, columns, direct.outputs(), *taps, *bias);
+                        self.sum_columns(worker, stage, &task, y, columns, direct.outputs(), *taps, *bias)?;
                     }
                 }
             }
@@ -294,6 +338,7 @@ impl FrameJob<'_> {
         if !matches!(stage.target, Target::Frame) {
             self.state.table.store(task_index, &worker.moments);
         }
+        Ok(())
     }
 
     /// Adds up a row's columns and stores its colours.
@@ -311,7 +356,7 @@ impl FrameJob<'_> {
         pixel: usize,
         kernel: usize,
         bias: [f32; 3],
-    ) {
+    ) -> io::Result<()> {
         let pixels = task.x1 - task.x0;
         let to = worker.colors.start().cast::<f32>();
         // SAFETY: the caller's promise; the plan made room for the widest strip.
@@ -319,7 +364,7 @@ impl FrameJob<'_> {
             (self.kernels.sum_columns)(&SumColumns { columns, pixel, kernel, pixels, bias, to });
             std::slice::from_raw_parts(to, 3 * pixels)
         };
-        self.finish_colors(worker, stage, task, y, colors);
+        self.finish_colors(worker, stage, task, y, colors)
     }
 
     /// Computes and finishes the outputs of one base row.
@@ -331,7 +376,7 @@ impl FrameJob<'_> {
         direct: &Direct,
         task: &Task,
         y: usize,
-    ) {
+    ) -> io::Result<()> {
         let stride = stage.axis.stride();
         let out = worker.out.start().cast::<f32>();
         let rows: [*const u8; MAX_KERNEL] =
@@ -346,12 +391,19 @@ impl FrameJob<'_> {
                 out,
                 out_pixel: stage.outputs,
             });
-            self.finish(worker, stage, task, y, out);
+            self.finish(worker, stage, task, y, out)
         }
     }
 
     /// Brings rows into the ring up to `end`.
-    fn prepare(&self, worker: &mut Worker, stage: &Stage, plan: &StagePlan, task: &Task, end: usize) {
+    fn prepare(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        plan: &StagePlan,
+        task: &Task,
+        end: usize,
+    ) -> io::Result<()> {
         let (height, width) = plan.source;
         let axis = &stage.axis;
         let first = task.x0 * axis.stride();
@@ -364,38 +416,49 @@ impl FrameJob<'_> {
         // those outputs are thrown away, but all outputs of a patch share their rounding, and so a flat picture
         // stays exactly flat. (An instance norm would multiply what is left of its variance by 1/√ε.)
         let (last_row, last_column) = (axis.prepared_length(height) - 1, axis.prepared_length(width) - 1);
+        // Prepared columns that lie within the source; the border is on both sides of them.
+        let before = axis.before(width);
+        let inner = before.clamp(first, first + columns)..(before + width).clamp(first, first + columns);
+        let border = || (first..inner.start).chain(inner.end..first + columns);
+        // Source columns that they and the border read.
+        let mut needed = if inner.is_empty() { width..0 } else { inner.start - before..inner.end - before };
+        for x in border().filter_map(|column| axis.source(column.min(last_column), width)) {
+            needed = needed.start.min(x)..needed.end.max(x + 1);
+        }
+        if axis.is_doubled() {
+            let first = axis.source(first, width).map_or(0, |x| x.saturating_sub(1));
+            needed = first..((task.x0 + columns) / 2 + 1).min(width);
+        }
         while worker.prepared < end {
             let to = ring_row(worker, plan, worker.prepared);
             match axis.source(worker.prepared.min(last_row), height) {
                 // SAFETY: a prepared row holds `columns` pixels.
                 None => unsafe { to.write_bytes(0, columns * pixel) },
                 Some(y) if axis.is_doubled() => {
-                    let from = axis.source(first, width).map_or(0, |x| x.saturating_sub(1));
-                    let end = ((first + columns) / 2 + 1).min(width);
+                    let row = self.source_row(worker, stage, y, &needed)?;
                     let single = worker.single.start();
                     // SAFETY: `single` has room for the widest strip's sources and the row for its columns.
                     unsafe {
-                        self.prepare_pixels(stage, y, from, end - from, single);
+                        self.prepare_pixels(stage, &row, needed.start, needed.len(), single);
                         for column in 0..columns {
                             let to = to.add(column * pixel);
                             match axis.source(first + column, width) {
-                                Some(x) => to.copy_from_nonoverlapping(single.add((x - from) * pixel), pixel),
+                                Some(x) => {
+                                    to.copy_from_nonoverlapping(single.add((x - needed.start) * pixel), pixel)
+                                }
                                 None => to.write_bytes(0, pixel),
                             }
                         }
                     }
                 }
                 Some(y) => {
-                    // Prepared columns that lie within the source, and the border on both sides.
-                    let before = axis.before(width);
-                    let inner =
-                        before.clamp(first, first + columns)..(before + width).clamp(first, first + columns);
-                    for column in (first..inner.start).chain(inner.end..first + columns) {
+                    let row = self.source_row(worker, stage, y, &needed)?;
+                    for column in border() {
                         // SAFETY: within the row.
                         unsafe {
                             let to = to.add((column - first) * pixel);
                             match axis.source(column.min(last_column), width) {
-                                Some(x) => self.prepare_pixels(stage, y, x, 1, to),
+                                Some(x) => self.prepare_pixels(stage, &row, x, 1, to),
                                 None => to.write_bytes(0, pixel),
                             }
                         }
@@ -404,25 +467,49 @@ impl FrameJob<'_> {
                         // SAFETY: within the row.
                         unsafe {
                             let to = to.add((inner.start - first) * pixel);
-                            self.prepare_pixels(stage, y, inner.start - before, inner.len(), to);
+                            self.prepare_pixels(stage, &row, inner.start - before, inner.len(), to);
                         }
                     }
                 }
             }
             worker.prepared += 1;
         }
+        Ok(())
     }
 
-    /// Prepares `pixels` of source row `y` from column `x` on.
+    /// Columns of a source's row, brought where they can be read.
+    fn source_row(
+        &self,
+        worker: &Worker,
+        stage: &Stage,
+        y: usize,
+        columns: &Range<usize>,
+    ) -> io::Result<SourceRow> {
+        let x = columns.start;
+        let read = |plane: usize, buffer| {
+            self.state.planes.read(&self.plan.planes[plane], (y, x), columns.len(), buffer)
+        };
+        let (from, trunk) = match stage.source {
+            // SAFETY: the frame holds plan.height × plan.width pixels.
+            Source::Frame => unsafe { (self.rgb.add((y * self.plan.width + x) * 3), None) },
+            Source::Plane { raw, trunk, .. } => {
+                (read(raw, &worker.source)?, trunk.map(|trunk| read(trunk, &worker.trunk)).transpose()?)
+            }
+        };
+        Ok(SourceRow { x, from, trunk: trunk.unwrap_or(std::ptr::null()) })
+    }
+
+    /// Prepares `pixels` of a source's row from column `x` on.
     ///
     /// # Safety
-    /// They lie within the source, and `to` has room for them.
-    unsafe fn prepare_pixels(&self, stage: &Stage, y: usize, x: usize, pixels: usize, to: *mut u8) {
+    /// They lie within the piece of the row, and `to` has room for them.
+    unsafe fn prepare_pixels(&self, stage: &Stage, row: &SourceRow, x: usize, pixels: usize, to: *mut u8) {
+        let x = x - row.x;
         match stage.source {
             Source::Frame => {
-                // SAFETY: the frame holds plan.height × plan.width pixels.
+                // SAFETY: the caller's promises.
                 unsafe {
-                    let from = self.rgb.add((y * self.plan.width + x) * 3);
+                    let from = row.from.add(3 * x);
                     let load = |from: *const u8, pixels: usize, to: *mut u8| {
                         (self.kernels.load_row)(&LoadRow {
                             bytes: 3 * pixels,
@@ -446,14 +533,16 @@ impl FrameJob<'_> {
             }
             Source::Plane { raw, norm, relu, trunk } => {
                 let (factors, summands) = self.factors(norm);
-                // SAFETY: the pixels lie within the planes, and a norm's factors are as many as its channels.
+                let at = x * self.plan.planes[raw].pixel;
+                // SAFETY: the caller's promises; a norm's factors are as many as its channels.
                 unsafe {
                     (self.kernels.prepare_row)(&PrepareRow {
                         pixels,
                         channels: stage.inputs,
-                        from: self.plane(raw, y, x),
+                        from: row.from.add(at),
                         from_store: self.program.store,
-                        trunk: trunk.map_or(std::ptr::null_mut(), |trunk| self.plane(trunk, y, x)),
+                        // A trunk's pixels are as large as the plane's.
+                        trunk: trunk.map_or(std::ptr::null(), |_| row.trunk.add(at)),
                         factors,
                         summands,
                         floor: if relu { 0.0 } else { f32::NEG_INFINITY },
@@ -466,14 +555,22 @@ impl FrameJob<'_> {
     }
 
     /// Keeps base row `y` of the prepared rows as what a residual block is added to.
-    fn keep(&self, worker: &mut Worker, stage: &Stage, plan: &StagePlan, task: &Task, y: usize) {
-        let Some(keep) = stage.keep else { return };
+    fn keep(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        plan: &StagePlan,
+        task: &Task,
+        y: usize,
+    ) -> io::Result<()> {
+        let Some(keep) = stage.keep.map(|keep| &self.plan.planes[keep]) else { return Ok(()) };
         let (height, width) = plan.source;
         let (down, right) = (stage.axis.before(height), stage.axis.before(width));
         let pixel = stage.inputs * stage.prepared.bytes();
         let from = ring_row(worker, plan, y + down);
-        let to = self.plane(keep, y, task.x0);
         let pixels = task.x1 - task.x0;
+        let (planes, at) = (&self.state.planes, (y, task.x0));
+        let to = planes.target(keep, at, pixels, &worker.stored);
         // SAFETY: a residual block's convolutions have stride 1, so its bases are source pixels; the row is in the
         // ring, and nobody else keeps this part of it.
         unsafe {
@@ -492,36 +589,54 @@ impl FrameJob<'_> {
                 }),
             }
         }
+        planes.write(keep, at, pixels, &worker.stored)
     }
 
     /// Takes the moments of a row of results and stores it.
     ///
     /// # Safety
     /// `from` holds the task's pixels.
-    unsafe fn finish(&self, worker: &mut Worker, stage: &Stage, task: &Task, y: usize, from: *const f32) {
+    unsafe fn finish(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        task: &Task,
+        y: usize,
+        from: *const f32,
+    ) -> io::Result<()> {
         let Target::Plane { plane, .. } = stage.target else {
-            return debug_assert!(false, "only planes are finished by rows");
+            debug_assert!(false, "only planes are finished by rows");
+            return Ok(());
         };
         let up = stage.axis.up();
         let pixels = (task.x1 - task.x0) * up;
         let moments = worker.row.start().cast::<f32>();
+        let (planes, plane, at) = (&self.state.planes, &self.plan.planes[plane], (y, task.x0 * up));
         // SAFETY: the row of the plane is this task's; `row` has room for twice the channels.
         let (means, deviations) = unsafe {
             (self.kernels.finish_row)(&FinishRow {
                 pixels,
                 channels: stage.outputs,
                 from,
-                to: self.plane(plane, y, task.x0 * up),
+                to: planes.target(plane, at, pixels, &worker.stored),
                 to_store: self.program.store,
                 moments,
             });
             std::slice::from_raw_parts(moments, 2 * stage.outputs).split_at(stage.outputs)
         };
         worker.moments.merge(pixels, means.iter().copied(), deviations.iter().copied());
+        planes.write(plane, at, pixels, &worker.stored)
     }
 
     /// Stores a row of three colours: painted, or in a plane whose moments are taken.
-    fn finish_colors(&self, worker: &mut Worker, stage: &Stage, task: &Task, y: usize, colors: &[f32]) {
+    fn finish_colors(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        task: &Task,
+        y: usize,
+        colors: &[f32],
+    ) -> io::Result<()> {
         match stage.target {
             Target::Colors { plane, .. } => {
                 let pixels = colors.len() / 3;
@@ -537,9 +652,11 @@ impl FrameJob<'_> {
                     }
                 }
                 worker.moments.merge(pixels, means, deviations);
-                let to = self.plane(plane, y, task.x0).cast::<f32>();
+                let (planes, plane, at) = (&self.state.planes, &self.plan.planes[plane], (y, task.x0));
+                let to = planes.target(plane, at, pixels, &worker.stored).cast::<f32>();
                 // SAFETY: the row of the plane is this task's.
                 unsafe { std::ptr::copy_nonoverlapping(colors.as_ptr(), to, colors.len()) };
+                planes.write(plane, at, pixels, &worker.stored)
             }
             Target::Frame => {
                 let mut painted = [0.0; 3 * 64];
@@ -548,19 +665,24 @@ impl FrameJob<'_> {
                     output::values(colors, self.output, values);
                     self.paint(y, task.x0 + chunk * 64, values);
                 }
+                Ok(())
             }
-            Target::Plane { .. } => debug_assert!(false, "colours do not go to a plane of activations"),
+            Target::Plane { .. } => {
+                debug_assert!(false, "colours do not go to a plane of activations");
+                Ok(())
+            }
         }
     }
 
     /// The output norm, by rows of the frame.
-    fn finish_normed(&self, _: &mut Worker, y: usize) {
-        let Some((plane, norm)) = self.program.output_norm else { return };
+    fn finish_normed(&self, worker: &mut Worker, y: usize) -> io::Result<()> {
+        let Some((plane, norm)) = self.program.output_norm else { return Ok(()) };
         let (factors, summands) = self.factors(norm);
+        let row = self.state.planes.read(&self.plan.planes[plane], (y, 0), self.width, &worker.source)?;
         // SAFETY: the stage before wrote the plane and its norm's factors; there are at least three.
         let (row, factors, summands) = unsafe {
             (
-                std::slice::from_raw_parts(self.plane(plane, y, 0).cast::<f32>(), 3 * self.width),
+                std::slice::from_raw_parts(row.cast::<f32>(), 3 * self.width),
                 std::slice::from_raw_parts(factors, 3),
                 std::slice::from_raw_parts(summands, 3),
             )
@@ -574,6 +696,7 @@ impl FrameJob<'_> {
             output::values(&normed[..colors.len()], self.output, values);
             self.paint(y, chunk * 64, values);
         }
+        Ok(())
     }
 
     /// Writes a piece of a row of the painted frame, as far as it lies within.

@@ -2,8 +2,9 @@
 //!
 //! - `program`: the network as stages, weights packed (`direct`, `winograd`, `tall`)
 //! - `plan`, `grid`: the program laid out for one size of frame, and cut into tasks
+//! - `planes`: where activations are kept, in memory or in a file
 //! - `frame`: what a task does: prepare rows, convolve, take moments, store
-//! - `pool`: the threads that do the tasks
+//! - `pool`: the threads that do the tasks; `watch`: how far they are, and whether they are to stop
 //! - `kernels`: the inner loops
 //!
 //! How a frame travels: a stage's workers bring rows of its source into small rings of prepared rows, and on the
@@ -19,9 +20,11 @@ mod grid;
 mod kernels;
 mod moments;
 mod plan;
+mod planes;
 mod pool;
 mod program;
 mod tall;
+mod watch;
 mod winograd;
 
 use std::sync::atomic::Ordering;
@@ -30,13 +33,15 @@ use std::time::Instant;
 
 use impasto_checkpoints::{Output, StyleModel};
 
-use super::{Isa, PaintedMut, StageTime};
+use super::{Isa, PaintedMut, StageTime, Tile};
 use crate::error::RuntimeError;
+use crate::progress::Progress;
 use frame::{FrameJob, Painted, State};
 use kernels::{Kernels, Store};
 use plan::Plan;
 use pool::Pool;
 use program::{Columns, Kernel, Program, Source, Target};
+use watch::Watch;
 
 pub(super) use kernels::amx::is_available as amx_is_available;
 
@@ -48,6 +53,7 @@ pub(super) struct FastEngine {
     /// Factors and summands of the three input channels, sixteen times.
     input: [[f32; 48]; 2],
     minimum_size: usize,
+    tile: Tile,
     /// One frame at a time: it has all threads.
     inner: Mutex<Inner>,
 }
@@ -88,6 +94,7 @@ impl FastEngine {
             output: architecture.output,
             input,
             minimum_size: architecture.minimum_size(),
+            tile: Tile::Auto,
             inner: Mutex::new(Inner {
                 pool: Pool::new(threads),
                 plan: None,
@@ -101,8 +108,21 @@ impl FastEngine {
         self.lock().pool.workers()
     }
 
+    /// Sets how frames are cut and where their planes are kept.
+    pub(super) fn set_tile(&mut self, tile: Tile) {
+        self.tile = tile;
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).plan = None;
+    }
+
     /// Paints a frame of `height × width` pixels; the sizes of the slices were checked.
-    pub(super) fn run(&self, rgb: &[u8], width: usize, height: usize, painted: PaintedMut<'_>) {
+    pub(super) fn run(
+        &self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: PaintedMut<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
         debug_assert_eq!(rgb.len(), 3 * width * height);
         let mut inner = self.lock();
         let inner = &mut *inner;
@@ -110,11 +130,11 @@ impl FastEngine {
         if !matches!(&inner.plan, Some(plan) if (plan.width, plan.height) == (seen_width, seen_height)) {
             // A frame that does not get done leaves no plan behind.
             inner.plan = None;
-            let plan = Plan::new(&self.program, seen_height, seen_width);
+            let plan = Plan::new(&self.program, seen_height, seen_width, self.tile);
             inner.state.reserve(&self.program, &plan, inner.pool.workers());
             inner.plan = Some(plan);
         }
-        let Some(plan) = &inner.plan else { return };
+        let Some(plan) = &inner.plan else { return Ok(()) };
         let rgb = if (seen_width, seen_height) == (width, height) {
             rgb
         } else {
@@ -131,8 +151,13 @@ impl FastEngine {
                 Painted::Values(values.as_mut_ptr())
             }
         };
+        // A frame that ended in a panic may have left one.
+        inner.state.planes.close_scratch();
+        if plan.spilled {
+            inner.state.planes.open_scratch(plan.plane_bytes)?;
+        }
         inner.state.begin();
-        inner.pool.run(&FrameJob {
+        let job = FrameJob {
             program: &self.program,
             kernels: self.kernels,
             plan,
@@ -144,7 +169,12 @@ impl FastEngine {
             width,
             painted,
             began: Instant::now(),
-        });
+            watch: Watch::new(progress, plan),
+        };
+        inner.pool.run(&job);
+        let result = job.watch.result(plan);
+        inner.state.planes.close_scratch();
+        result
     }
 
     /// Where the last frame's time went; empty before the first.
@@ -204,56 +234,6 @@ fn enlarge(
         enlarged.extend_from_slice(row);
         for _ in width..to_width {
             enlarged.extend_from_slice(&row[(width - 1) * 3..]);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use impasto_checkpoints::{Architecture, Padding, Upsampling};
-
-    use super::*;
-
-    /// The matrix unit's path, its unit emulated, against AVX-512's dot products: the same rounding points, so the
-    /// same picture up to the order of sums.
-    #[test]
-    fn the_matrix_unit_s_walk_paints_what_dot_products_paint() {
-        let (Some(emulated), true) = (kernels::emulated_amx(), Isa::Avx512Bf16.is_available()) else {
-            return println!("not on this machine: it has no AVX512-BF16 to compare with");
-        };
-        for layers in ["c9s1-8,d16,u8,c9s1-3", "c5s1-40,d48,R48,u24,c3s1-20,c7s1-3", "d16,R16,R16,u8,c1s1-3"]
-        {
-            for (padding, upsampling) in [
-                (Padding::Reflect, Upsampling::NearestConv),
-                (Padding::ZeroSame, Upsampling::NearestConv),
-                (Padding::ZeroSame, Upsampling::Transposed),
-            ] {
-                let mut architecture = Architecture::johnson(4).unwrap();
-                architecture.layers = layers.parse().unwrap();
-                (architecture.padding, architecture.upsampling) = (padding, upsampling);
-                (architecture.output.scale, architecture.output.offset) = (150.0, 127.5);
-                let model = StyleModel::random(architecture, 3).unwrap();
-                for (width, height) in [(1, 1), (33, 17), (70, 41), (700, 9)] {
-                    let values = impasto_checkpoints::random::uniform(2, "rgb", 3 * width * height);
-                    let rgb: Vec<u8> = values.map(|u| ((u + 1.0) * 128.0) as u8).collect();
-                    let paint = |kernels| {
-                        let mut painted = vec![0.0; rgb.len()];
-                        let engine = FastEngine::with_kernels(&model, kernels, true, 2).unwrap();
-                        engine.run(&rgb, width, height, PaintedMut::Values(&mut painted));
-                        painted
-                    };
-                    let (one, two) = (paint(emulated), paint(kernels::of(Isa::Avx512Bf16).unwrap()));
-                    let squares: f32 = one.iter().zip(&two).map(|(a, b)| (a - b).powi(2)).sum();
-                    let error = (squares / one.len() as f32).sqrt();
-                    assert!(error < 1.5, "{layers} {padding:?} {upsampling:?} {width}×{height}: {error}");
-                    let flat = vec![77; 3 * width * height];
-                    let mut painted = vec![0.0; flat.len()];
-                    let engine = FastEngine::with_kernels(&model, emulated, true, 1).unwrap();
-                    engine.run(&flat, width, height, PaintedMut::Values(&mut painted));
-                    let even = painted.chunks(3).all(|pixel| pixel == &painted[..3]);
-                    assert!(even || padding != Padding::Reflect, "{layers} {width}×{height}: not flat");
-                }
-            }
         }
     }
 }

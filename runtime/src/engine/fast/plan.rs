@@ -4,10 +4,14 @@ use super::direct::{Direct, MAX_KERNEL};
 use super::grid::Grid;
 use super::program::{Columns, Kernel, Program, Source, Target};
 use super::winograd::{PATCH, REACH};
+use crate::engine::Tile;
 
 /// What one worker's buffers may take of the second-level cache, roughly: rows of prepared pixels, Winograd's
 /// transformed inputs.
 const CACHE: usize = 384 << 10;
+
+/// What all planes together may take of memory under [`Tile::Auto`]; the rest goes to a scratch file.
+const PLANE_MEMORY: usize = 768 << 20;
 
 /// Layout of a frame.
 pub(super) struct Plan {
@@ -18,6 +22,10 @@ pub(super) struct Plan {
     pub(super) planes: Vec<PlanePlan>,
     /// Bytes of all planes together.
     pub(super) plane_bytes: usize,
+    /// Bytes of them that are kept in memory.
+    pub(super) memory: usize,
+    /// Whether the rest is in a scratch file.
+    pub(super) spilled: bool,
     /// What a worker needs.
     pub(super) worker: WorkerPlan,
     /// Entries of the table of moments.
@@ -35,6 +43,8 @@ pub(super) struct StagePlan {
     pub(super) ring_rows: usize,
     /// Bytes of a prepared row.
     pub(super) ring_row: usize,
+    /// Multiply-adds of a task, as the network defines them (Winograd does fewer).
+    pub(super) task_work: u64,
 }
 
 /// Layout of a plane.
@@ -52,6 +62,12 @@ impl PlanePlan {
     pub(super) fn bytes(&self) -> usize {
         self.height * self.width * self.pixel
     }
+
+    /// Where a piece of a row begins, and its bytes.
+    pub(super) fn piece(&self, y: usize, x: usize, pixels: usize) -> (usize, usize) {
+        assert!(y < self.height && x + pixels <= self.width, "within the plane");
+        (self.offset + (y * self.width + x) * self.pixel, pixels * self.pixel)
+    }
 }
 
 /// Bytes of a worker's buffers.
@@ -63,11 +79,18 @@ pub(super) struct WorkerPlan {
     pub(super) products: usize,
     pub(super) colors: usize,
     pub(super) single: usize,
+    /// Pieces of rows on their way from and to a scratch file; 0 without one.
+    pub(super) source: usize,
+    pub(super) stored: usize,
     pub(super) channels: usize,
 }
 
 impl Plan {
-    pub(super) fn new(program: &Program, height: usize, width: usize) -> Self {
+    pub(super) fn new(program: &Program, height: usize, width: usize, tile: Tile) -> Self {
+        let band = match tile {
+            Tile::Rows(rows) => Some(rows),
+            Tile::Auto | Tile::Off => None,
+        };
         let mut planes = vec![PlanePlan::default(); program.planes.len()];
         let mut worker = WorkerPlan::default();
         let mut stages = Vec::with_capacity(program.stages.len());
@@ -98,19 +121,19 @@ impl Plan {
             let (grid, ring_rows, columns) = match &stage.kernel {
                 Kernel::Winograd(_) => {
                     let patches = CACHE / (REACH * REACH * stage.inputs * 4);
-                    let grid = Grid::new(bases.0, bases.1, PATCH, patches.clamp(4, 64) * PATCH);
+                    let grid = Grid::new(bases.0, bases.1, PATCH, patches.clamp(4, 64) * PATCH, band);
                     (grid, REACH, grid.widest().next_multiple_of(PATCH) + REACH - PATCH)
                 }
                 Kernel::Tall(tall) | Kernel::Columns { columns: Columns::Tall(tall), .. } => {
                     // The transformed rows are twice the ring's.
                     let columns = CACHE / (tall.input_floats(stage.inputs * 64) * 4 / 64);
-                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64));
+                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64), band);
                     (grid, tall.reach(), grid.widest() - 1 + axis.reach())
                 }
                 Kernel::Direct(_) | Kernel::Columns { columns: Columns::Direct(_), .. } => {
                     let rows = axis.reach();
                     let columns = CACHE / (rows * pixel * axis.stride());
-                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64));
+                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64), band);
                     (grid, rows, (grid.widest() - 1) * axis.stride() + rows)
                 }
             };
@@ -153,10 +176,27 @@ impl Plan {
                 }
             }
             moments = moments.max(grid.tasks() * 2 * channels);
-            stages.push(StagePlan { source, grid, columns, ring_rows, ring_row });
+            // A row's piece has at most as many source columns as prepared ones, a few more at the border.
+            worker.source = worker.source.max((columns + 2 * MAX_KERNEL) * 4 * stage.inputs);
+            worker.stored = worker.stored.max(widest * up * 4 * stage.outputs.max(stage.inputs));
+            let taps: usize = axis.phases.iter().map(|phase| phase.taps.iter().flatten().count()).sum();
+            let work = bases.0 * bases.1 * taps * taps * stage.inputs * stage.outputs;
+            let task_work = (work / grid.tasks()) as u64;
+            stages.push(StagePlan { source, grid, columns, ring_rows, ring_row, task_work });
         }
+        // What an output norm reads: rows of colours.
+        worker.source = worker.source.max(12 * width);
         let plane_bytes = place(program, &mut planes);
-        Plan { height, width, stages, planes, plane_bytes, worker, moments }
+        let memory = match tile {
+            Tile::Auto => plane_bytes.min(PLANE_MEMORY),
+            Tile::Rows(_) => 0,
+            Tile::Off => plane_bytes,
+        };
+        let spilled = memory < plane_bytes;
+        if !spilled {
+            (worker.source, worker.stored) = (0, 0);
+        }
+        Plan { height, width, stages, planes, plane_bytes, memory, spilled, worker, moments }
     }
 }
 
@@ -204,7 +244,7 @@ mod tests {
         let Some(kernels) = kernels::of(Isa::best()) else { return };
         let model = StyleModel::random(Architecture::johnson(16).unwrap(), 1).unwrap();
         let program = Program::new(&model, kernels, false).unwrap();
-        let plan = Plan::new(&program, 480, 640);
+        let plan = Plan::new(&program, 480, 640, Tile::Auto);
         for (i, a) in plan.planes.iter().enumerate() {
             for (j, b) in plan.planes.iter().enumerate().skip(i + 1) {
                 let (live, other) = (program.planes[i].live, program.planes[j].live);
@@ -216,5 +256,29 @@ mod tests {
         }
         // The two largest that meet: the first layer's and the first halving's result.
         assert_eq!(plan.plane_bytes, (640 * 480 * 16 + 320 * 240 * 32) * 4);
+    }
+
+    #[test]
+    fn planes_go_to_a_file_when_they_take_too_much_or_are_told_to() {
+        let Some(kernels) = kernels::of(Isa::best()) else { return };
+        let model = StyleModel::random(Architecture::johnson(16).unwrap(), 1).unwrap();
+        let program = Program::new(&model, kernels, false).unwrap();
+        // 96 bytes a pixel: 768 MiB are 8.4 megapixels.
+        for (height, width, tile, spilled) in [
+            (2048, 4096, Tile::Auto, false),
+            (2052, 4096, Tile::Auto, true),
+            (9000, 12000, Tile::Auto, true),
+            (9000, 12000, Tile::Off, false),
+            (8, 8, Tile::Rows(4), true),
+        ] {
+            let plan = Plan::new(&program, height, width, tile);
+            assert_eq!(plan.spilled, spilled, "{width}×{height} {tile}");
+            assert!(tile != Tile::Auto || plan.memory <= PLANE_MEMORY);
+            assert_eq!(plan.worker.source > 0 && plan.worker.stored > 0, spilled);
+        }
+        let worker = Plan::new(&program, 9000, 12000, Tile::Auto).worker;
+        let bytes =
+            worker.ring + worker.out + worker.input + worker.products + 2 * worker.source + worker.stored;
+        assert!(bytes < 8 << 20, "{bytes} bytes a worker");
     }
 }

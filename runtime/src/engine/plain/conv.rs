@@ -22,6 +22,18 @@ pub(super) struct PackedConv {
     biases: Vec<[f32; LANES]>,
 }
 
+/// Sizes of a convolution's planes.
+pub(super) struct Extent {
+    /// Rows and columns of the result.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Values of the prepared source and of the result.
+    pub(super) prepared: usize,
+    pub(super) result: usize,
+    /// Multiply-adds.
+    pub(super) work: u64,
+}
+
 /// The kernel of one phase.
 struct Phase {
     /// First prepared row and column, seen from the base.
@@ -63,6 +75,20 @@ impl PackedConv {
         let lane = |o: usize| bias.get(o).copied().unwrap_or(0.0);
         let biases = (0..blocks).map(|block| std::array::from_fn(|l| lane(block * LANES + l))).collect();
         PackedConv { axis, input: spec.input, output: spec.output, phases, biases }
+    }
+
+    /// What a source of `height × width` makes of it.
+    pub(super) fn extent(&self, height: usize, width: usize) -> Extent {
+        let up = self.axis.up();
+        let outputs = self.axis.bases(height) * up * self.axis.bases(width) * up;
+        let taps: usize = self.axis.phases.iter().map(|phase| phase.taps.len()).sum();
+        Extent {
+            height: self.axis.bases(height) * up,
+            width: self.axis.bases(width) * up,
+            prepared: self.axis.prepared_length(height) * self.axis.prepared_length(width) * self.input,
+            result: outputs * self.output,
+            work: (outputs * taps * taps * self.input * self.output / (up * up)) as u64,
+        }
     }
 
     /// `result[y, x, o] = bias[o] + Σ weight[o, i, ky, kx] · prepared[y·stride + ky, x·stride + kx, i]`, for

@@ -13,8 +13,9 @@ mod threads;
 
 use impasto_checkpoints::{Architecture, Block, CheckpointError, ConvSpec, NormSpec, StyleModel};
 
-use super::output;
+use super::{Tile, output};
 use crate::error::RuntimeError;
+use crate::progress::Progress;
 use conv::PackedConv;
 use norm::Norm;
 use prepare::Plane;
@@ -32,8 +33,13 @@ pub(super) struct PlainEngine {
     steps: Vec<Step>,
     minimum_size: usize,
     bf16: bool,
+    tile: Tile,
     threads: Threads,
 }
+
+/// Bytes that a frame's planes may take unless told otherwise: about 32 megapixels at width 16. This path keeps them
+/// all, in f32; a picture over that would take minutes on it.
+const MEMORY: u64 = 8 << 30;
 
 /// The buffers of one frame in flight, reused from frame to frame.
 #[derive(Default)]
@@ -80,7 +86,40 @@ impl PlainEngine {
             });
         }
         let minimum_size = architecture.minimum_size();
-        Ok(PlainEngine { architecture, steps, minimum_size, bf16, threads: Threads::new(threads) })
+        let threads = Threads::new(threads);
+        Ok(PlainEngine { architecture, steps, minimum_size, bf16, tile: Tile::Auto, threads })
+    }
+
+    /// Sets whether there is a limit to memory: this path does not cut frames.
+    pub(super) fn set_tile(&mut self, tile: Tile) {
+        self.tile = tile;
+    }
+
+    /// Refuses a frame that would take too much memory.
+    pub(super) fn check_size(&self, width: usize, height: usize) -> Result<(), RuntimeError> {
+        let (mut largest, mut prepared) = (0, 0);
+        for extent in self.extents(width, height) {
+            (largest, prepared) = (extent.result.max(largest), extent.prepared.max(prepared));
+        }
+        // Buffers change places, so that each of three has the largest plane in the end; and the painting's values.
+        let bytes = 4 * (3 * largest + prepared + 3 * width * height) as u64;
+        if bytes > MEMORY && self.tile != Tile::Off {
+            return Err(RuntimeError::Memory { width, height, bytes, limit: MEMORY });
+        }
+        Ok(())
+    }
+
+    /// The sizes of all convolutions, in order.
+    fn extents(&self, width: usize, height: usize) -> impl Iterator<Item = conv::Extent> {
+        let convs = self.steps.iter().flat_map(|step| match step {
+            Step::Conv { conv, .. } => std::slice::from_ref(conv),
+            Step::Residual { convs, .. } => convs.as_slice(),
+        });
+        convs.scan((height.max(self.minimum_size), width.max(self.minimum_size)), |size, conv| {
+            let extent = conv.extent(size.0, size.1);
+            *size = (extent.height, extent.width);
+            Some(extent)
+        })
     }
 
     /// Paints one frame: `rgb` and `painted` are `[height, width, 3]`; `painted` is neither rounded nor clamped.
@@ -91,12 +130,22 @@ impl PlainEngine {
         height: usize,
         scratch: &mut Scratch,
         painted: &mut [f32],
-    ) {
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
         self.load(rgb, width, height, scratch);
+        let total = self.extents(width, height).map(|extent| extent.work).sum();
+        let (mut extents, mut done) = (self.extents(width, height), 0);
+        let mut advance = || {
+            let before = done;
+            done += extents.next().map_or(0, |extent| extent.work);
+            progress.step(before, done, total);
+            if progress.is_stopped() { Err(RuntimeError::Stopped) } else { Ok(()) }
+        };
         for step in &self.steps {
             match step {
                 Step::Conv { conv, norm, relu } => {
                     self.convolve(conv, false, scratch);
+                    advance()?;
                     std::mem::swap(&mut scratch.current, &mut scratch.result);
                     if let Some(norm) = norm {
                         // The last convolution's colours (no ReLU follows them) are kept in f32.
@@ -110,15 +159,18 @@ impl PlainEngine {
                         prepare::round(&mut scratch.current, &self.threads);
                     }
                     self.convolve(conv1, false, scratch);
+                    advance()?;
                     std::mem::swap(&mut scratch.branch, &mut scratch.result);
                     norm1.apply(&mut scratch.branch, true, self.bf16, &self.threads);
                     self.convolve(conv2, true, scratch);
+                    advance()?;
                     norm2.apply(&mut scratch.result, false, self.bf16, &self.threads);
                     norm::add(&mut scratch.current, &scratch.result, &self.threads);
                 }
             }
         }
         self.finish(width, height, &scratch.current, painted);
+        Ok(())
     }
 
     /// Bytes to the network's input range; a picture below the smallest size gets its last row and column

@@ -8,6 +8,7 @@ use super::super::{Kernels, emulated_amx};
 use crate::engine::PaintedMut;
 use crate::engine::fast::FastEngine;
 use crate::engine::plain::{PlainEngine, Scratch};
+use crate::progress::Progress;
 
 const NETWORKS: [&str; 8] = [
     "c9s1-16,d32,d64,R64,R64,u32,u16,c9s1-3",
@@ -27,7 +28,7 @@ fn noise(width: usize, height: usize) -> Vec<u8> {
 fn portable(model: &StyleModel, bf16: bool, rgb: &[u8], (width, height): (usize, usize)) -> Vec<f32> {
     let mut painted = vec![f32::NAN; rgb.len()];
     let engine = PlainEngine::new(model, bf16, 2).unwrap();
-    engine.run(rgb, width, height, &mut Scratch::default(), &mut painted);
+    engine.run(rgb, width, height, &mut Scratch::default(), &mut painted, &Progress::new()).unwrap();
     painted
 }
 
@@ -40,7 +41,7 @@ fn emulated(
 ) -> Vec<f32> {
     let mut painted = vec![f32::NAN; rgb.len()];
     let engine = FastEngine::with_kernels(model, kernels, true, threads).unwrap();
-    engine.run(rgb, width, height, PaintedMut::Values(&mut painted));
+    engine.run(rgb, width, height, PaintedMut::Values(&mut painted), &Progress::new()).unwrap();
     painted
 }
 
@@ -78,6 +79,10 @@ fn networks_are_those_of_the_portable_path() {
                     "{layers} {padding:?} {upsampling:?} {size:?}: {apart} of 255 apart; bf16 itself loses {loss}"
                 );
                 assert_eq!(painted, emulated(&model, kernels, 3, &rgb, size), "{layers} {size:?}, 3 threads");
+                let flat = emulated(&model, kernels, 1, &vec![77; rgb.len()], size);
+                let even = flat.chunks_exact(3).all(|pixel| pixel == &flat[..3]);
+                let keeps = padding == Padding::Reflect && upsampling == Upsampling::NearestConv;
+                assert!(even || !keeps, "{layers} {size:?}: a flat picture does not stay flat");
             }
         }
     }
