@@ -243,7 +243,7 @@ mod command {
 
     /// One line that names the folder, the room needed and a remedy; and no file more than before.
     fn refused(studio: &TempDir, scratch: &Path, output: &Output, reason: &str) {
-        let text = String::from_utf8(output.stderr.clone()).unwrap();
+        let text = String::from_utf8(output.stderr.clone()).expect("UTF-8");
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
         assert_eq!(text.matches(reason).count(), 1, "said once: {text}");
@@ -260,8 +260,9 @@ mod command {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).unwrap().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
         names.sort();
         names
     }
