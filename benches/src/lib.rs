@@ -1,4 +1,5 @@
 //! Speed: benchmarks of this project, and scripts that run the peers on the same work in the same run.
 //!
 //! Duty of this room: to measure, never to assert; a test does not depend on time. The benchmarks are in
-//! `benches/benches` (`cargo bench -p impasto-benches`).
+//! `benches/benches` (`cargo bench -p impasto-benches`), the comparison with the
+//! peers in `benches/peers` (its README).

@@ -5,7 +5,9 @@ use crate::style_model::StyleModel;
 
 /// Name and file of every shipped style, by name.
 const STYLES: &[(&str, &[u8])] = &[
+    ("mondrian", include_bytes!("../styles/mondrian.safetensors")),
     ("starry_night", include_bytes!("../styles/starry_night.safetensors")),
+    ("the_scream", include_bytes!("../styles/the_scream.safetensors")),
     ("wave", include_bytes!("../styles/wave.safetensors")),
 ];
 
