@@ -37,9 +37,9 @@ fn photos(data: &Path) -> Vec<Frame> {
     let files = files(&data.join("photos/eval"), "png");
     assert!(files.len() >= 3, "{} photos", files.len());
     let scaled = |file: &PathBuf| {
-        let photo = Picture::open(file, &DecodeOptions::default()).unwrap();
+        let photo = Picture::open(file, &DecodeOptions::default()).expect("a photo");
         let longer = photo.width().max(photo.height());
-        photo.resized(photo.width() * SIDE / longer, photo.height() * SIDE / longer).unwrap().frame
+        photo.resized(photo.width() * SIDE / longer, photo.height() * SIDE / longer).expect("a size").frame
     };
     files.iter().take(3).map(scaled).collect()
 }
@@ -47,7 +47,7 @@ fn photos(data: &Path) -> Vec<Frame> {
 fn paint(engine: &Engine, photo: &Frame) -> Frame {
     let mut painted = Frame::black(photo.width(), photo.height());
     let to = PaintedMut::Bytes(painted.rgb_mut());
-    engine.run(photo.rgb(), photo.width(), photo.height(), to).unwrap();
+    engine.run(photo.rgb(), photo.width(), photo.height(), to).expect("a frame");
     painted
 }
 
