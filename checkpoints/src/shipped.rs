@@ -58,7 +58,9 @@ mod tests {
             // A model's papers travel: no path of the machine that trained it.
             let config =
                 metadata.training.as_ref().and_then(|training| training.config.clone()).unwrap_or_default();
-            assert!(!config.contains('/'), "{name}: {config}");
+            // (A painting's title may hold a slash.)
+            let mut lines = config.lines().filter(|line| !line.starts_with("credit_work"));
+            assert!(lines.all(|line| !line.contains('/')), "{name}: {config}");
             assert_eq!(model.to_bytes().unwrap(), *bytes, "{name}: saved again differs");
         }
     }
