@@ -5,5 +5,7 @@ mod cli {
     pub mod bench;
     pub mod instruction_set;
     pub mod main_job;
+    #[cfg(feature = "reference")]
+    pub mod reference;
     pub mod support;
 }

@@ -122,6 +122,22 @@ pub enum BurnError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// An iterated picture's losses are not finite any more.
+    #[error("step {step}: {terms}, expected finite losses; hint: {hint}")]
+    NotFinite {
+        /// Which evaluation, from 1.
+        step: usize,
+        /// The losses that are not finite.
+        terms: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A picture cannot be iterated like this.
+    #[error("{reason}")]
+    Iteration {
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// Loss-network weights could not be read, or are not what they should be.
     #[error("{origin}: {reason}")]
     LossWeights {

@@ -1,8 +1,8 @@
 //! Everything on Burn: the network as a module, loss networks, losses, and the concrete backends.
 //!
 //! Duty of this room: what needs automatic differentiation or a GPU. The transform network
-//! ([`TransformNet`]), the loss networks ([`loss_network`]), the losses ([`loss`]), the devices a user can name
-//! ([`Device`]), and each concrete backend, named once in [`backend`].
+//! ([`TransformNet`]), the loss networks ([`loss_network`]), the losses ([`loss`]), the iterative methods
+//! ([`iterate`]), the devices a user can name ([`Device`]), and each concrete backend, named once in [`backend`].
 //!
 //! What it must not do: read or write files of pictures, run a training loop, or let generic Burn code be
 //! compiled elsewhere for a GPU backend: what leaves this crate for painting is behind non-generic functions
@@ -11,6 +11,7 @@
 pub mod backend;
 pub mod device;
 mod error;
+pub mod iterate;
 pub mod loss;
 pub mod loss_network;
 pub mod net;

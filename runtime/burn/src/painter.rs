@@ -162,7 +162,7 @@ where
 }
 
 /// Runs something on a device; a panic below (out of memory, a lost device) becomes an error.
-fn guarded<R>(device: Device, work: impl FnOnce() -> R) -> Result<R, BurnError> {
+pub(crate) fn guarded<R>(device: Device, work: impl FnOnce() -> R) -> Result<R, BurnError> {
     let caught = match device {
         // Ours: a panic is a bug, and its message belongs on the screen.
         Device::Cpu => catch_unwind(AssertUnwindSafe(work)).map_err(|panic| message(&*panic)),

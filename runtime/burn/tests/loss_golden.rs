@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::backend::{Autodiff, Flex};
@@ -127,11 +128,11 @@ fn losses_and_their_gradients_equal_pytorch() {
 #[test]
 fn the_real_vgg19_equals_pytorch() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        println!("skipped: IMPASTO_TEST_DATA is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
         return;
     };
     let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        println!("skipped: IMPASTO_TEST_PYTHON is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_PYTHON is not set");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::PathBuf;
 
 use burn::backend::Flex;
@@ -224,7 +225,7 @@ fn wrong_files_say_what_was_expected() {
 #[test]
 fn the_real_files_are_recognized() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        println!("skipped: IMPASTO_TEST_DATA is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
         return;
     };
     for (name, kind, deepest) in [
@@ -243,7 +244,7 @@ fn the_real_files_are_recognized() {
 #[test]
 fn pytorch_files_are_read() {
     let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        println!("skipped: IMPASTO_TEST_PYTHON is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_PYTHON is not set");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

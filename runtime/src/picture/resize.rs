@@ -81,6 +81,19 @@ pub fn resize_frame(frame: &Frame, width: usize, height: usize) -> Result<Frame,
     Ok(resized)
 }
 
+/// The largest square in the middle of a frame, brought to `side × side` pixels.
+///
+/// # Errors
+/// As [`resize_frame`].
+pub fn middle_square(frame: &Frame, side: usize) -> Result<Frame, RuntimeError> {
+    let (width, height) = (frame.width(), frame.height());
+    let middle = width.min(height);
+    let (left, top) = ((width - middle) / 2, (height - middle) / 2);
+    let rows = frame.rgb().chunks_exact(width * 3).skip(top).take(middle);
+    let square = rows.flat_map(|row| row[left * 3..(left + middle) * 3].iter().copied()).collect();
+    resize_frame(&Frame::new(middle, middle, square)?, side, side)
+}
+
 /// The size with the same aspect ratio whose longer side is `longer` (at least 1); it may be larger than the
 /// one given. The shorter side is rounded to the nearest pixel and is at least 1.
 pub fn fit_longer_side(width: usize, height: usize, longer: usize) -> (usize, usize) {
@@ -101,6 +114,17 @@ mod tests {
         assert_eq!(fit_longer_side(1000, 1, 10), (10, 1));
         assert_eq!(fit_longer_side(1, 1, 0), (1, 1));
         assert_eq!(fit_longer_side(7, 7, 7), (7, 7));
+    }
+
+    #[test]
+    fn a_middle_square_is_the_middle() {
+        for (width, height, left, top) in [(7, 4, 1, 0), (4, 9, 0, 2)] {
+            let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 9]));
+            let frame = Frame::new(width, height, pixels.collect()).unwrap();
+            let square = middle_square(&frame, 4).unwrap();
+            let expected = (0..4).flat_map(|y| (0..4).flat_map(move |x| [left + x, top + y, 9]));
+            assert_eq!(square.rgb(), expected.collect::<Vec<u8>>(), "{width}×{height}");
+        }
     }
 
     #[test]

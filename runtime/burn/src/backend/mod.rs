@@ -14,6 +14,11 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::ConvOptions;
 
+use crate::device::Device;
+use crate::error::BurnError;
+#[cfg(any(feature = "flex", feature = "cuda", feature = "wgpu"))]
+use crate::painter::guarded;
+
 /// The CPU: Burn's `flex`, in f32. Other float types of its tensors are chosen at run time (`Tensor::cast`).
 #[cfg(feature = "flex")]
 pub type Cpu = burn::backend::Flex;
@@ -25,6 +30,45 @@ pub type Cuda = burn::backend::Cuda<f32, i32>;
 /// Any GPU through Vulkan, Metal or DirectX, in f32.
 #[cfg(feature = "wgpu")]
 pub type Wgpu = burn::backend::Wgpu<f32, i32>;
+
+/// Something to compute, gradients included, on whichever backend a device has.
+pub(crate) trait Work {
+    /// What comes of it.
+    type Output;
+
+    /// Computes it. Gradients are those of `Autodiff<B>`.
+    fn run<B: Backend>(self, place: &B::Device) -> Result<Self::Output, BurnError>;
+}
+
+/// Does `work` on `device`: the one place where generic work meets the concrete backends.
+///
+/// # Errors
+/// Those of [`Device::check`] and of the work; [`BurnError::Failed`] when something below panics.
+pub(crate) fn run_on<W: Work>(device: Device, work: W) -> Result<W::Output, BurnError> {
+    device.check()?;
+    match device {
+        #[cfg(feature = "flex")]
+        Device::Cpu => guarded(device, || work.run::<Cpu>(&Default::default()))?,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => {
+            guarded(device, || work.run::<Cuda>(&burn::backend::cuda::CudaDevice::new(index)))?
+        }
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(index) => {
+            let adapter = wgpu::find(index).map_err(|missing| missing.of(device))?;
+            guarded(device, || work.run::<Wgpu>(&adapter))?
+        }
+        // Without the backend, `check` has returned its error.
+        #[allow(unreachable_patterns)]
+        _ => {
+            let _ = work;
+            Err(BurnError::Failed {
+                device: device.to_string(),
+                reason: "its backend is not built in".to_owned(),
+            })
+        }
+    }
+}
 
 /// [`burn::tensor::module::conv2d`], on the CPU in f32 by this crate's kernels, which are several times as fast
 /// and differentiable alike. Dilation, groups and kernels that are not square go to Burn.

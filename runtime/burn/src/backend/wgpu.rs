@@ -61,7 +61,7 @@ pub(crate) fn check(index: usize) -> Result<(), Missing> {
     find(index).map(|_| ())
 }
 
-fn find(index: usize) -> Result<WgpuDevice, Missing> {
+pub(crate) fn find(index: usize) -> Result<WgpuDevice, Missing> {
     let mut adapters = adapters();
     if index < adapters.len() {
         return Ok(adapters.swap_remove(index).0);

@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use super::kind::LossNetworkKind;
-use super::plan::{self, ConvSpec, Step};
+use super::plan::{self, ConvSpec, Sight, Step};
 use super::weights::LossWeights;
 use crate::backend::conv2d;
 use crate::error::BurnError;
@@ -214,6 +214,17 @@ impl<B: Backend> LossNetwork<B> {
             steps,
             smallest: plan::smallest_size(self.plan[..depth].iter()),
         })
+    }
+
+    /// For each layer, what its values see of the picture.
+    pub(crate) fn sights(&self, layers: &LayerSet) -> Vec<Sight> {
+        layers.steps.iter().map(|&step| plan::sight(self.plan[..=step].iter())).collect()
+    }
+
+    /// For each layer, the height (or width) of its features of a picture of this height (or width).
+    pub(crate) fn sizes(&self, layers: &LayerSet, size: usize) -> Vec<usize> {
+        let size_at = |&step: &usize| plan::size_after(self.plan[..=step].iter(), size).unwrap_or(0);
+        layers.steps.iter().map(size_at).collect()
     }
 
     fn step_of(&self, name: &str) -> Result<usize, BurnError> {

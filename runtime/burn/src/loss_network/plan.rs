@@ -81,6 +81,32 @@ impl Step {
     }
 }
 
+/// What the values of a layer see of the picture, along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// Pixels from one value to the next.
+    pub(crate) stride: usize,
+    /// Pixels that one value sees.
+    pub(crate) extent: usize,
+}
+
+/// What the values after `steps` see.
+pub(crate) fn sight<'a>(steps: impl Iterator<Item = &'a Step>) -> Sight {
+    steps.fold(Sight { stride: 1, extent: 1 }, |Sight { stride, extent }, step| {
+        let (kernel, by) = match step {
+            Step::Conv { conv, .. } => (conv.kernel, conv.stride),
+            Step::Pool { kernel, .. } => (*kernel, 2),
+            Step::Fire { expand3x3, .. } => (expand3x3.kernel, 1),
+        };
+        Sight { stride: stride * by, extent: extent + (kernel - 1) * stride }
+    })
+}
+
+/// Height (or width) of the features after `steps`, or `None` when the picture is too small.
+pub(crate) fn size_after<'a>(mut steps: impl Iterator<Item = &'a Step>, size: usize) -> Option<usize> {
+    steps.try_fold(size, |size, step| step.size_after(size))
+}
+
 /// The steps of a network, whole.
 pub(crate) fn steps(kind: LossNetworkKind) -> Vec<Step> {
     match kind {
@@ -136,9 +162,7 @@ fn squeezenet() -> Vec<Step> {
 
 /// The smallest height and width for which every step of `steps` has something to work on.
 pub(crate) fn smallest_size<'a>(steps: impl Iterator<Item = &'a Step> + Clone) -> usize {
-    (1..)
-        .find(|size| steps.clone().try_fold(*size, |size, step| step.size_after(size)).is_some())
-        .unwrap_or(usize::MAX)
+    (1..).find(|size| size_after(steps.clone(), *size).is_some()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -167,6 +191,21 @@ mod tests {
         assert_eq!(count(LossNetworkKind::Vgg19), 20_024_384);
         // 1,248,424 with the final classifier, a 1×1 convolution of 512 → 1000.
         assert_eq!(count(LossNetworkKind::SqueezeNet), 1_248_424 - 513_000);
+    }
+
+    #[test]
+    fn sights_are_the_published_receptive_fields() {
+        let all = steps(LossNetworkKind::Vgg16);
+        let of = |name: &str| {
+            let at = all.iter().position(|step| step.layer() == Some(name)).unwrap();
+            let found = sight(all[..=at].iter());
+            (found.stride, found.extent)
+        };
+        assert_eq!((of("relu1_2"), of("relu3_3"), of("relu5_3")), ((1, 5), (4, 40), (16, 196)));
+        let all = steps(LossNetworkKind::SqueezeNet);
+        assert_eq!(sight(all[..1].iter()), Sight { stride: 2, extent: 7 });
+        assert_eq!(sight(all[..2].iter()), Sight { stride: 4, extent: 11 });
+        assert_eq!((size_after(all[..2].iter(), 29), size_after(all[..1].iter(), 6)), (Some(6), None));
     }
 
     #[test]

@@ -28,6 +28,15 @@ pub enum Command {
     Styles(StylesArgs),
     /// Measure how fast frames are painted here
     Bench(BenchArgs),
+    /// Paint a picture in the style of others by optimizing it, without a trained style (slow)
+    #[cfg(feature = "reference")]
+    Gatys(Box<crate::reference_args::GatysArgs>),
+    /// Amplify what a network sees in a picture (DeepDream)
+    #[cfg(feature = "reference")]
+    Dream(Box<crate::reference_args::DreamArgs>),
+    /// Compare a style's network with the iterative method under the losses it was trained with
+    #[cfg(feature = "reference")]
+    Compare(Box<crate::reference_args::CompareArgs>),
 }
 
 #[derive(Args)]
@@ -212,11 +221,11 @@ pub enum DtypeName {
     Bf16,
 }
 
-fn unit_interval(text: &str) -> Result<f32, String> {
+pub fn unit_interval(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 1.0)
 }
 
-fn stroke_scale(text: &str) -> Result<f32, String> {
+pub fn stroke_scale(text: &str) -> Result<f32, String> {
     number_between(text, 0.05, 8.0)
 }
 

@@ -1,5 +1,8 @@
-//! Ctrl-C: at once while painting, after the file while one is being written, so that nothing half is left.
+//! Ctrl-C: at once while painting, after the file while one is being written, so that nothing half is left. Where a picture
+//! grows step by step, the first one ends the steps and keeps what there is.
 
+#[cfg(feature = "reference")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static WRITING: Mutex<()> = Mutex::new(());
@@ -16,5 +19,25 @@ pub fn install() {
     let _ = ctrlc::set_handler(|| {
         let _guard = writing();
         std::process::exit(130);
+    });
+}
+
+/// Whether Ctrl-C has been pressed since [`install_lenient`].
+#[cfg(feature = "reference")]
+pub fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "reference")]
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// From here on the first Ctrl-C only makes [`asked`] true, the second ends the process as with [`install`].
+#[cfg(feature = "reference")]
+pub fn install_lenient() {
+    let _ = ctrlc::set_handler(|| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            let _guard = writing();
+            std::process::exit(130);
+        }
     });
 }

@@ -4,8 +4,20 @@
 
 mod args;
 mod bench;
+#[cfg(feature = "reference")]
+mod compare;
+#[cfg(feature = "reference")]
+mod dream;
 mod files;
+#[cfg(feature = "reference")]
+mod gatys;
 mod interrupt;
+#[cfg(feature = "reference")]
+mod plot;
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(feature = "reference")]
+mod reference_args;
 mod say;
 mod styles;
 mod stylize;
@@ -23,6 +35,12 @@ fn main() -> ExitCode {
         Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
         Command::Styles(args) => styles::run(args, say),
         Command::Bench(args) => bench::run(args, say),
+        #[cfg(feature = "reference")]
+        Command::Gatys(args) => gatys::run(*args, say),
+        #[cfg(feature = "reference")]
+        Command::Dream(args) => dream::run(*args, say),
+        #[cfg(feature = "reference")]
+        Command::Compare(args) => compare::run(*args, say),
     };
     match result {
         Ok(code) => code,

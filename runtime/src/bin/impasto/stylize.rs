@@ -180,13 +180,8 @@ impl Job {
 
     fn paint_one(&self, pair: &Pair, pictures: &ProgressBar) -> Result<Painted> {
         let started = Instant::now();
-        if let Target::File(path) = &pair.target {
-            // Before the work, not after it. A link that points nowhere counts as a file.
-            if !self.overwrite && path.symlink_metadata().is_ok() {
-                bail!("{}: exists already; hint: --overwrite replaces it", path.display());
-            }
-        }
-        let picture = self.read(&pair.source)?;
+        refuse_existing(&pair.target, self.overwrite)?; // before the work, not after it
+        let picture = read(&pair.source, &self.decode)?;
         let bar = self.say.painting(seen_pixels(&picture, &self.paint));
         let report = |done: f64| {
             let percent = (100.0 * done) as u64;
@@ -201,43 +196,60 @@ impl Job {
         bar.finish_and_clear();
         let picture = picture?;
         let (width, height) = (picture.frame.width(), picture.frame.height());
-        self.write(&picture, &pair.target)?;
+        write(&picture, &pair.target, self.format, &self.encode)?;
         Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
     }
+}
 
-    fn read(&self, source: &Source) -> Result<Picture> {
-        Ok(match source {
-            Source::File(path) => Picture::open(path, &self.decode)?,
-            Source::Stdin => {
-                let mut bytes = Vec::new();
-                std::io::stdin().lock().read_to_end(&mut bytes).context("standard input: cannot read")?;
-                Picture::from_bytes(&bytes, "standard input", &self.decode)?
-            }
-        })
-    }
-
-    fn write(&self, picture: &Picture, target: &Target) -> Result<()> {
-        match target {
-            Target::Stdout => {
-                let bytes = picture.encode(self.format.unwrap_or(Format::Png), &self.encode)?;
-                let mut out = std::io::stdout().lock();
-                out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
-            }
-            Target::File(path) => {
-                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                    fs::create_dir_all(folder)
-                        .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
-                }
-                let format = match self.format {
-                    Some(format) => format,
-                    None => Format::from_path(path)?,
-                };
-                let _guard = interrupt::writing();
-                picture.save_as(path, format, &self.encode)?;
-            }
+/// Refuses an output that is there already. A link that points nowhere counts as a file.
+pub fn refuse_existing(target: &Target, overwrite: bool) -> Result<()> {
+    match target {
+        Target::File(path) if !overwrite && path.symlink_metadata().is_ok() => {
+            bail!("{}: exists already; hint: --overwrite replaces it", path.display())
         }
-        Ok(())
+        _ => Ok(()),
     }
+}
+
+/// Reads a picture.
+pub fn read(source: &Source, decode: &DecodeOptions) -> Result<Picture> {
+    Ok(match source {
+        Source::File(path) => Picture::open(path, decode)?,
+        Source::Stdin => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).context("standard input: cannot read")?;
+            Picture::from_bytes(&bytes, "standard input", decode)?
+        }
+    })
+}
+
+/// Writes a picture, in `format` or the one that the file's name asks for.
+pub fn write(
+    picture: &Picture,
+    target: &Target,
+    format: Option<Format>,
+    encode: &EncodeOptions,
+) -> Result<()> {
+    match target {
+        Target::Stdout => {
+            let bytes = picture.encode(format.unwrap_or(Format::Png), encode)?;
+            let mut out = std::io::stdout().lock();
+            out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
+        }
+        Target::File(path) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                fs::create_dir_all(folder)
+                    .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+            }
+            let format = match format {
+                Some(format) => format,
+                None => Format::from_path(path)?,
+            };
+            let _guard = interrupt::writing();
+            picture.save_as(path, format, encode)?;
+        }
+    }
+    Ok(())
 }
 
 /// Pixels that the network will see.

@@ -1,0 +1,220 @@
+//! `impasto gatys`: a picture optimized to have its own content and the style of paintings.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use impasto_burn::iterate::{
+    Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, default_history, gatys,
+};
+use impasto_burn::loss::{LossValues, PerceptualConfig, StyleStatistic};
+use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
+use serde_json::json;
+
+use crate::interrupt;
+use crate::reference::{self, Canvas, Log};
+use crate::reference_args::{BalanceName, GatysArgs, Layers, OptimizerName};
+use crate::say::Say;
+
+/// Smallest shorter side of a coarse scale: below it there is nothing to see.
+const COARSEST: usize = 64;
+
+pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
+    let canvas = Canvas::open(&args.content, &args.picture)?;
+    let device = reference::burn_device(args.picture.device)?;
+    device.check()?;
+    let job = job(&args, &canvas, say)?;
+    let mut log = Log::create(
+        args.picture.log.as_deref(),
+        "scale,step,width,height,total,content,style,tv,seconds,elapsed",
+    )?;
+    interrupt::install_lenient();
+
+    let bar = say.progress(job.steps * job.scales.len());
+    let started = Instant::now();
+    let (mut done, mut failure, mut best) = (0, None, None::<LossValues>);
+    let result = gatys(device, &job, &mut |step| {
+        done += 1;
+        let losses = &step.losses;
+        let elapsed = started.elapsed().as_secs_f64();
+        let line = format!(
+            "scale {}/{} {}x{}  step {}/{}  {}  {:.2} s",
+            step.scale,
+            step.scales,
+            step.width,
+            step.height,
+            step.step,
+            step.steps,
+            shares(losses),
+            step.seconds
+        );
+        bar.set_message(line.clone());
+        bar.inc(1);
+        say.detail(&line);
+        if step.step == 1 || best.as_ref().is_none_or(|best| losses.total < best.total) {
+            best = Some(losses.clone());
+        }
+        let mut keep = || -> Result<()> {
+            log.line(&format!(
+                "{},{},{},{},{},{},{},{},{:.4},{elapsed:.3}",
+                step.scale,
+                step.step,
+                step.width,
+                step.height,
+                losses.total,
+                losses.content_share(),
+                losses.style_share(),
+                losses.tv_share,
+                step.seconds
+            ))?;
+            if args.picture.save_every.is_some_and(|every| done % every as usize == 0) {
+                canvas.write_step(&step.picture()?, done)?;
+            }
+            Ok(())
+        };
+        failure = keep().err();
+        if failure.is_some() || interrupt::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    bar.finish_and_clear();
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    canvas.write(&result)?;
+    let seconds = started.elapsed().as_secs_f64();
+    if let Some(losses) = &best {
+        report(&args, &canvas, &result, losses, done, seconds, say)?;
+    }
+    if interrupt::asked() {
+        say.note("interrupted: what there was has been written");
+        return Ok(ExitCode::from(130));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Weighted shares, for people.
+fn shares(losses: &LossValues) -> String {
+    format!(
+        "total {:.4}  content {:.4}  style {:.4}  tv {:.4}",
+        losses.total,
+        losses.content_share(),
+        losses.style_share(),
+        losses.tv_share
+    )
+}
+
+fn report(
+    args: &GatysArgs,
+    canvas: &Canvas,
+    result: &RgbPicture,
+    losses: &LossValues,
+    steps: usize,
+    seconds: f64,
+    say: Say,
+) -> Result<()> {
+    if !args.picture.json {
+        let each = seconds / steps.max(1) as f64;
+        say.note(&format!("{steps} steps, {seconds:.1} s ({each:.2} s a step), {}", shares(losses)));
+        return Ok(());
+    }
+    let report = json!({
+        "input": canvas.pair.input_name(),
+        "output": canvas.pair.output_name(),
+        "width": result.width(),
+        "height": result.height(),
+        "steps": steps,
+        "seconds": seconds,
+        "total": losses.total,
+        "content": losses.content_share(),
+        "style": losses.style_share(),
+        "tv": losses.tv_share,
+        "interrupted": interrupt::asked(),
+    });
+    writeln!(std::io::stdout().lock(), "{report}")?;
+    Ok(())
+}
+
+fn job(args: &GatysArgs, canvas: &Canvas, say: Say) -> Result<GatysJob> {
+    let mut styles = Vec::with_capacity(args.styles.len());
+    if !args.style_weights.is_empty() && args.style_weights.len() != args.styles.len() {
+        bail!("--style-weights: {} for {} paintings", args.style_weights.len(), args.styles.len());
+    }
+    for (at, path) in args.styles.iter().enumerate() {
+        let picture = reference::open_rgb(path, args.picture.max_pixels)?;
+        styles.push(Style { picture, weight: args.style_weights.get(at).copied().unwrap_or(1.0) });
+    }
+    let content = reference::to_rgb(&canvas.picture.frame)?;
+    let weights = reference::loss_weights(&args.network, say)?;
+    let (content_layers, style_layers) = default_layers(&weights);
+    let chosen = |layers: &Option<Layers>, default: Vec<String>| -> Result<Vec<(String, f64)>> {
+        let Some(Layers(layers)) = layers else {
+            return Ok(default.into_iter().map(|layer| (layer, 1.0)).collect());
+        };
+        let one = |layer: &crate::reference_args::Layer| {
+            if let Some(channel) = layer.channel {
+                bail!("{}:{channel}: a loss is over all channels; hint: {}", layer.name, layer.name);
+            }
+            Ok((layer.name.clone(), layer.weight))
+        };
+        layers.iter().map(one).collect()
+    };
+    let losses = PerceptualConfig {
+        content_layers: chosen(&args.content_layers, content_layers)?,
+        style_layers: chosen(&args.style_layers, style_layers)?,
+        content_weight: args.content_weight,
+        style_weight: args.style_weight,
+        tv_weight: args.tv_weight,
+        statistic: StyleStatistic::Gram,
+    };
+    let start = match args.init.to_str() {
+        Some("content") => Start::Content,
+        Some("noise") => Start::Noise,
+        _ => Start::Picture(reference::open_rgb(Path::new(&args.init), args.picture.max_pixels)?),
+    };
+    let method = match args.optimizer {
+        OptimizerName::Lbfgs => Method::Lbfgs { history: default_history(content.width(), content.height()) },
+        OptimizerName::Adam => Method::Adam { learning_rate: args.learning_rate },
+    };
+    Ok(GatysJob {
+        criterion: Criterion {
+            weights,
+            pooling: reference::pooling(args.network.pooling),
+            losses,
+            balance: args.balance == BalanceName::Auto,
+            styles,
+            style_size: match args.style_size {
+                Some(longer) => StyleSize::Longer(longer as usize),
+                None => StyleSize::OfContent(f64::from(args.style_scale)),
+            },
+        },
+        scales: scales(&content, args.scales as usize),
+        content,
+        start,
+        method,
+        steps: args.steps as usize,
+        seed: args.picture.seed,
+    })
+}
+
+/// Longer sides, each half the next, as long as the shorter one is worth looking at.
+fn scales(content: &RgbPicture, count: usize) -> Vec<usize> {
+    let (longer, shorter) = (content.longer_side(), content.width().min(content.height()));
+    (0..count).rev().filter(|&at| at == 0 || shorter >> at >= COARSEST).map(|at| longer >> at).collect()
+}
+
+/// Content and style layers, Gatys's own for VGG (without those that the weights do not reach).
+fn default_layers(weights: &LossWeights) -> (Vec<String>, Vec<String>) {
+    let (content, style): (&[&str], &[&str]) = match weights.kind {
+        LossNetworkKind::Vgg16 | LossNetworkKind::Vgg19 => {
+            (&["relu4_2"], &["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"])
+        }
+        LossNetworkKind::SqueezeNet => (&["fire5"], &["relu1", "fire2", "fire4", "fire6", "fire8"]),
+    };
+    (reference::reached(weights, content), reference::reached(weights, style))
+}

@@ -1,0 +1,191 @@
+//! What the slow originals share: pictures to and from Burn, the loss network, a log, and what is done to a result.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use impasto::picture::{self, DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
+use impasto::{Device, Frame};
+use impasto_burn::iterate::RgbPicture;
+use impasto_burn::loss_network::weights::{FindOptions, find};
+use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::files::{self, Pair, Source, Target};
+use crate::reference_args::{NetworkArgs, PictureArgs, PoolingName};
+use crate::say::Say;
+use crate::stylize;
+
+/// The one picture of a job: read, resized, and where its result goes.
+pub struct Canvas {
+    pub picture: Picture,
+    pub pair: Pair,
+    format: Option<Format>,
+    encode: EncodeOptions,
+    strength: f32,
+    keep_colors: bool,
+    side_by_side: bool,
+}
+
+impl Canvas {
+    /// Reads the picture, after a look at whether its result can be written.
+    pub fn open(input: &Path, args: &PictureArgs) -> Result<Self> {
+        if args.json && args.output == Path::new("-") {
+            bail!("--json and -o - both want standard output; hint: give -o a file");
+        }
+        if args.save_every.is_some() && args.output == Path::new("-") {
+            bail!("--save-every needs names to write to; hint: give -o a file");
+        }
+        if input.is_dir() {
+            bail!("{}: is a folder; expected one picture", input.display());
+        }
+        let format = args.format.map(Format::from);
+        let mut plan = files::plan(&[input.to_path_buf()], &args.output, format.map(Format::extension))?;
+        let Some(pair) = plan.pairs.pop() else { bail!("{}: no picture", input.display()) };
+        if let (Target::File(path), None) = (&pair.target, format) {
+            Format::from_path(path)?;
+        }
+        stylize::refuse_existing(&pair.target, args.overwrite)?;
+        let decode = DecodeOptions { max_pixels: args.max_pixels };
+        let mut picture = stylize::read(&pair.source, &decode)?;
+        if args.size > 0 {
+            let (width, height) = fit_longer_side(picture.width(), picture.height(), args.size as usize);
+            picture = picture.resized(width, height)?;
+        }
+        Ok(Canvas {
+            picture,
+            pair,
+            format,
+            encode: EncodeOptions { quality: args.quality },
+            strength: args.strength,
+            keep_colors: args.keep_colors,
+            side_by_side: args.side_by_side,
+        })
+    }
+
+    /// Writes the result, with what `stylize` does after the network.
+    pub fn write(&self, result: &RgbPicture) -> Result<()> {
+        self.write_to(result, &self.pair.target)
+    }
+
+    /// Writes the result of some step beside the last one's place: `OUT-00050.png`.
+    pub fn write_step(&self, result: &RgbPicture, step: usize) -> Result<()> {
+        let Target::File(path) = &self.pair.target else { return Ok(()) };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        let name = format!("{stem}-{step:05}.{extension}");
+        self.write_to(result, &Target::File(path.with_file_name(name)))
+    }
+
+    fn write_to(&self, result: &RgbPicture, target: &Target) -> Result<()> {
+        let mut painted = to_frame(result)?;
+        if (painted.width(), painted.height()) != (self.picture.width(), self.picture.height()) {
+            painted = picture::resize_frame(&painted, self.picture.width(), self.picture.height())?;
+        }
+        if self.keep_colors {
+            picture::keep_colors(&mut painted, &self.picture.frame)?;
+        }
+        picture::blend(&mut painted, &self.picture.frame, self.strength)?;
+        let mut painted = Picture { frame: painted, ..self.picture.clone() };
+        if self.side_by_side {
+            painted = picture::side_by_side_pictures(&self.picture, &painted);
+        }
+        stylize::write(&painted, target, self.format, &self.encode)
+    }
+}
+
+/// Reads a picture that is only looked at: a painting, a guide, a start.
+pub fn open_rgb(path: &Path, max_pixels: u64) -> Result<RgbPicture> {
+    let picture = stylize::read(&Source::File(path.to_path_buf()), &DecodeOptions { max_pixels })?;
+    to_rgb(&picture.frame)
+}
+
+/// A frame for Burn.
+pub fn to_rgb(frame: &Frame) -> Result<RgbPicture> {
+    Ok(RgbPicture::from_bytes(frame.width(), frame.height(), frame.rgb())?)
+}
+
+/// A frame from Burn, rounded and clamped.
+pub fn to_frame(picture: &RgbPicture) -> Result<Frame> {
+    Ok(Frame::new(picture.width(), picture.height(), picture.to_bytes())?)
+}
+
+/// The same device for Burn.
+pub fn burn_device(device: Device) -> Result<impasto_burn::Device> {
+    Ok(device.to_string().parse()?)
+}
+
+pub fn pooling(name: PoolingName) -> Pooling {
+    match name {
+        PoolingName::Max => Pooling::Max,
+        PoolingName::Average => Pooling::Average,
+    }
+}
+
+/// The network's weights: seeded random ones, the file that was named, the cache, or a download.
+pub fn loss_weights(args: &NetworkArgs, say: Say) -> Result<LossWeights> {
+    let choice = args.loss_net;
+    if choice.random {
+        if let Some(path) = &args.loss_weights {
+            bail!("--loss-net {choice} has seeded random weights, and a file is given ({})", path.display());
+        }
+        return Ok(LossWeights::random(choice.kind, 0));
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let mut progress = |done: u64, total: Option<u64>| {
+        if done == 0 {
+            say.note(&format!("downloading the weights of {choice}"));
+        }
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+    };
+    let options = FindOptions {
+        file: args.loss_weights.clone(),
+        offline: args.offline,
+        progress: Some(&mut progress),
+        ..FindOptions::default()
+    };
+    let found = find(choice.kind, options);
+    bar.finish_and_clear();
+    let weights = found?;
+    say.detail(&format!("loss network {choice}: {}", weights.origin));
+    Ok(weights)
+}
+
+/// Those of `layers` that the weights reach: a file may end early.
+pub fn reached(weights: &LossWeights, layers: &[&str]) -> Vec<String> {
+    let there = |layer: &&&str| {
+        let tensor = match weights.kind {
+            LossNetworkKind::SqueezeNet if **layer == "relu1" => "conv1.weight".to_owned(),
+            LossNetworkKind::SqueezeNet => format!("{layer}/conv3x3_2.weight"),
+            _ => format!("{}.weight", layer.replace("relu", "conv")),
+        };
+        weights.tensors.contains_key(&tensor)
+    };
+    layers.iter().filter(there).map(|layer| (*layer).to_owned()).collect()
+}
+
+/// A CSV file that grows line by line.
+pub struct Log(Option<(BufWriter<File>, PathBuf)>);
+
+impl Log {
+    /// Starts it with a line of names; without a path, nothing is ever written.
+    pub fn create(path: Option<&Path>, names: &str) -> Result<Self> {
+        let Some(path) = path else { return Ok(Log(None)) };
+        let file = File::create(path).with_context(|| format!("{}: cannot write", path.display()))?;
+        let mut log = Log(Some((BufWriter::new(file), path.to_path_buf())));
+        log.line(names)?;
+        Ok(log)
+    }
+
+    /// Adds a line; it is in the file when this returns.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        let Some((file, path)) = &mut self.0 else { return Ok(()) };
+        writeln!(file, "{line}")
+            .and_then(|()| file.flush())
+            .with_context(|| format!("{}: cannot write", path.display()))
+    }
+}

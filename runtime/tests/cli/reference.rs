@@ -1,0 +1,142 @@
+//! `impasto gatys`, `dream` and `compare`, with seeded random loss networks.
+
+use impasto::picture::{DecodeOptions, Picture};
+use serde_json::Value;
+
+use super::support::{Studio, failure, small_model};
+
+const NET: [&str; 2] = ["--loss-net", "random-vgg16"];
+const SMALL: [&str; 4] = ["--content-layers", "relu2_1", "--style-layers", "relu1_1,relu2_1=0.5"];
+
+fn gatys(studio: &Studio, args: &[&str]) -> assert_cmd::Command {
+    studio.impasto(&[&["gatys"], args, &NET, &SMALL].concat())
+}
+
+fn size(studio: &Studio, name: &str) -> (usize, usize) {
+    let picture = Picture::open(studio.path(name), &DecodeOptions::default()).expect("a picture");
+    (picture.width(), picture.height())
+}
+
+#[test]
+fn gatys_paints_logs_and_reports() {
+    let studio = Studio::new();
+    studio.picture("painting.png", 30, 40);
+    let args = ["photo.png", "painting.png", "photo.png", "-o", "out.png", "--size", "48", "--steps", "4"];
+    let more = ["--style-weights", "2,1", "--log", "log.csv", "--save-every", "3", "--json", "--keep-colors"];
+    let output = gatys(&studio, &[&args[..], &more].concat()).output().expect("it ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    // 48×32 has no half that is worth looking at: one scale.
+    assert_eq!((&report["width"], &report["steps"]), (&48.into(), &4.into()));
+    assert_eq!(size(&studio, "out.png"), (48, 32));
+    assert_eq!(size(&studio, "out-00003.png"), (48, 32));
+    let log = std::fs::read_to_string(studio.path("log.csv")).expect("a log");
+    assert_eq!(log.lines().count(), 5);
+    let total = |line: usize| -> f64 {
+        log.lines()
+            .nth(line)
+            .and_then(|line| line.split(',').nth(4))
+            .expect("a total")
+            .parse()
+            .expect("a number")
+    };
+    let best = (1..5).map(total).fold(f64::INFINITY, f64::min);
+    assert!(best < total(1), "{log}");
+    assert_eq!(report["total"].as_f64(), Some(best));
+    let line = failure(&mut gatys(&studio, &args[..5]));
+    assert!(line.contains("out.png") && line.contains("--overwrite"), "{line}");
+}
+
+#[test]
+fn gatys_says_what_is_wrong() {
+    let studio = Studio::new();
+    studio.picture("dot.png", 1, 1);
+    for (args, expected) in [
+        (&["photo.png", "none.png", "-o", "a.png"][..], "none.png"),
+        (&["photo.png", "photo.png", "-o", "a.xyz"], ".xyz"),
+        (&["photo.png", "photo.png", "-o", "a.png", "--style-weights", "1,2"], "2 for 1"),
+        (&["photo.png", "photo.png", "-o", "a.png", "--style-weights=-1"], "-1"),
+        (&["photo.png", "photo.png", "-o", "a.png", "--style-weight=-1"], "style_weight"),
+        (&["dot.png", "photo.png", "-o", "a.png", "--size", "0"], "too small"),
+        (&["photo.png", "dot.png", "-o", "a.png", "--style-size", "1"], "too small"),
+        (&["photo.png", "photo.png", "-o", "a.png", "--device", "cuda"], "cuda"),
+        (&["photo.png", "photo.png", "-o", "a.png", "--loss-weights", "photo.png"], "random"),
+    ] {
+        let line = failure(&mut gatys(&studio, args));
+        assert!(line.contains(expected), "{args:?}: {line}");
+        assert!(!studio.path("a.png").exists());
+    }
+    let unknown = ["gatys", "photo.png", "photo.png", "-o", "a.png", "--content-layers", "conv1_1"];
+    let line = failure(&mut studio.impasto(&[&unknown[..], &NET].concat()));
+    assert!(line.contains("relu5_3"), "{line}");
+    let wrong = ["gatys", "photo.png", "photo.png", "-o", "a.png", "--loss-weights", "photo.png"];
+    let line = failure(&mut studio.impasto(&wrong));
+    assert!(line.contains("photo.png"), "{line}");
+}
+
+#[test]
+fn dream_climbs_and_reports() {
+    let studio = Studio::new();
+    let args = ["dream", "photo.png", "-o", "out.jpg", "--size", "60", "--octaves", "2", "--iterations", "3"];
+    let more = ["--layers", "relu2_1,relu2_2:4=0.5", "--tile", "24", "--json", "--log", "log.csv"];
+    let output = studio.impasto(&[&args[..], &more, &NET].concat()).output().expect("it ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let octaves = report["octaves"].as_array().expect("octaves");
+    assert_eq!(octaves.len(), 2);
+    for octave in octaves {
+        assert!(octave["after"].as_f64() > octave["before"].as_f64(), "{report}");
+    }
+    assert_eq!(size(&studio, "out.jpg"), (60, 40));
+    assert_eq!(std::fs::read_to_string(studio.path("log.csv")).expect("a log").lines().count(), 7);
+    for (layers, expected) in [("relu7_1", "relu5_3"), ("relu1_1:64", "0 to 63"), ("relu1_1=-2", "weight -2")]
+    {
+        let line = failure(
+            &mut studio
+                .impasto(&[&["dream", "photo.png", "-o", "b.png", "--layers", layers][..], &NET].concat()),
+        );
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn compare_writes_pictures_plots_and_tables() {
+    let studio = Studio::new();
+    studio.picture("painting.png", 40, 40);
+    let mut model = small_model();
+    let config = "loss_net = \"random-vgg16\"\ncontent_weight = 1.0\nstyle_weight = 3.0\ntv_weight = 0.02\nstyle_size = 32\n\
+                  balance = \"auto\"\npooling = \"max\"\nstatistic = \"gram\"\n[content_layers]\nrelu2_1 = 1.0\n\
+                  [style_layers]\nrelu1_1 = 1.0\nrelu2_1 = 1.0\n";
+    let training = serde_json::json!({
+        "tool": "test", "loss_network": "random-vgg16", "style_sha256": "0", "steps": 1, "batch_size": 1,
+        "image_size": 32, "seed": 0, "content_weight": 1.0, "style_weight": 3.0, "tv_weight": 0.02, "config": config,
+    });
+    let training = serde_json::from_value(training).expect("a training");
+    model.amend(|metadata| metadata.training = Some(training));
+    model.save(studio.path("trained.safetensors")).expect("saved");
+    let args =
+        ["compare", "photo.png", "--painting", "painting.png", "-o", "out", "--size", "32", "--steps", "5"];
+    let output = studio
+        .impasto(&[&args[..], &["--model", "trained.safetensors", "--json"]].concat())
+        .output()
+        .expect("it ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("not the file"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let row = &report["rows"][0];
+    let total = |key: &str| row[key]["total"].as_f64().expect("a total");
+    assert!(total("gatys") < total("unpainted"), "{row}");
+    // At the first evaluation nothing is painted yet: that is enough only for a network that makes it worse.
+    assert_eq!(row["equivalent_steps"] == 1, total("fast") >= total("unpainted"), "{row}");
+    assert!(row["equivalent_steps"].is_null() == (total("gatys") > total("fast")), "{row}");
+    assert_eq!(size(&studio, "out/photo.png"), (96, 32));
+    for name in
+        ["photo-fast.png", "photo-gatys.png", "photo-steps.png", "photo-steps.svg", "photo-seconds.svg"]
+    {
+        assert!(studio.path("out").join(name).exists(), "{name}");
+    }
+    let table = std::fs::read_to_string(studio.path("out/report.md")).expect("a table");
+    assert!(table.contains("| photo | ") && table.contains("Equivalent steps: mean"), "{table}");
+    let line = failure(&mut studio.impasto(&[&args[..], &["--model", "style.safetensors"]].concat()));
+    assert!(line.contains("trained"), "{line}");
+}
