@@ -2,7 +2,9 @@
 //! that change size, stylizers that are shared.
 
 use impasto::checkpoints::{Architecture, StyleModel};
-use impasto::{Device, Frame, Precision, Stylizer, StylizerOptions};
+#[cfg(not(feature = "burn"))]
+use impasto::Device;
+use impasto::{Frame, Precision, Stylizer, StylizerOptions};
 
 fn johnson(width: usize) -> StyleModel {
     let mut architecture = Architecture::johnson(width).expect("a width");
