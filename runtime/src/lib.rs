@@ -1,7 +1,7 @@
 //! Paints pictures in a learned style, in a single pass.
 //!
 //! Duty of this room: the [`Stylizer`], its CPU [`engine`], pictures in and out ([`picture`], feature
-//! `pictures`), and the `impasto` command (feature `cli`). Without default features the crate is the lean
+//! `pictures`), videos (`video`, feature `video`), and the `impasto` command (feature `cli`). Without default features the crate is the lean
 //! library: style models, frames, the engine, and nothing else.
 //!
 //! What it must not do: train, or carry Burn in the default build (features `burn`, `cuda`, `wgpu` bring it).
@@ -27,6 +27,8 @@ pub mod picture;
 mod progress;
 pub mod quality;
 mod stylizer;
+#[cfg(feature = "video")]
+pub mod video;
 
 pub use device::Device;
 pub use engine::{Precision, Tile};

@@ -3,7 +3,7 @@
 
 use crate::error::RuntimeError;
 use crate::frame::Frame;
-use crate::picture::{self, Picture};
+use crate::picture::{self, Picture, Resizer};
 use crate::progress::Progress;
 use crate::stylizer::Stylizer;
 
@@ -82,26 +82,80 @@ pub fn paint_frame_with(
     options: &PaintOptions,
     progress: &Progress<'_>,
 ) -> Result<Frame, RuntimeError> {
-    let stylize = |frame: &Frame| -> Result<Frame, RuntimeError> {
-        let mut painted = Frame::black(frame.width(), frame.height());
-        stylizer.stylize_with(frame, &mut painted, progress)?;
-        Ok(painted)
-    };
-    if options.strength == 0.0 {
-        return Ok(frame.clone());
-    }
-    let mut painted = if options.stroke_scale == 1.0 {
-        stylize(frame)?
-    } else {
-        let scaled = |side: usize| ((side as f32 * options.stroke_scale).round() as usize).max(1);
-        let seen = picture::resize_frame(frame, scaled(frame.width()), scaled(frame.height()))?;
-        let painted = stylize(&seen)?;
-        drop(seen);
-        picture::resize_frame(&painted, frame.width(), frame.height())?
-    };
-    if options.keep_colors {
-        picture::keep_colors(&mut painted, frame)?;
-    }
-    picture::blend(&mut painted, frame, options.strength)?;
+    let mut painted = Frame::black(1, 1);
+    let options = PaintOptions { side_by_side: false, ..*options };
+    FramePainter::new(stylizer, options).paint_into(frame, &mut painted, progress)?;
     Ok(painted)
+}
+
+/// Paints frame after frame (video, camera) with everything but the change of size, and keeps its buffers.
+pub struct FramePainter<'a> {
+    stylizer: &'a Stylizer,
+    options: PaintOptions,
+    resizer: Resizer,
+    /// The frame at the scale that the network sees, and its painting.
+    seen: Frame,
+    seen_painted: Frame,
+    /// The painting that goes beside its frame.
+    half: Frame,
+}
+
+impl<'a> FramePainter<'a> {
+    /// A painter that has not allocated anything yet.
+    pub fn new(stylizer: &'a Stylizer, options: PaintOptions) -> Self {
+        let nothing = || Frame::black(1, 1);
+        let (seen, seen_painted, half) = (nothing(), nothing(), nothing());
+        FramePainter { stylizer, options, resizer: Resizer::new(), seen, seen_painted, half }
+    }
+
+    /// Paints a frame into another, whose size is set and whose buffer is reused. The result has the frame's size,
+    /// twice its width with [`PaintOptions::side_by_side`].
+    ///
+    /// # Errors
+    /// As for [`Stylizer::stylize_with`].
+    pub fn paint_into(
+        &mut self,
+        frame: &Frame,
+        painted: &mut Frame,
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
+        if !self.options.side_by_side {
+            return self.paint_plain(frame, painted, progress);
+        }
+        let mut half = std::mem::replace(&mut self.half, Frame::black(1, 1));
+        let result = self.paint_plain(frame, &mut half, progress);
+        picture::side_by_side_into(frame, &half, painted);
+        self.half = half;
+        result
+    }
+
+    fn paint_plain(
+        &mut self,
+        frame: &Frame,
+        painted: &mut Frame,
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
+        let (width, height) = (frame.width(), frame.height());
+        if self.options.strength == 0.0 {
+            painted.reshape(width, height);
+            painted.rgb_mut().copy_from_slice(frame.rgb());
+            return Ok(());
+        }
+        if self.options.stroke_scale == 1.0 {
+            self.stylizer.stylize_with(frame, painted, progress)?;
+        } else {
+            let scaled = |side: usize| ((side as f32 * self.options.stroke_scale).round() as usize).max(1);
+            self.seen.reshape(scaled(width), scaled(height));
+            self.resizer.resize_into(frame, &mut self.seen)?;
+            self.stylizer.stylize_with(&self.seen, &mut self.seen_painted, progress)?;
+            painted.reshape(width, height);
+            self.resizer.resize_into(&self.seen_painted, painted)?;
+        }
+        // What smooths a video from frame to frame belongs here: it is to see the painting itself, at the frame's
+        // size, before the photo's colours and the photo are mixed in.
+        if self.options.keep_colors {
+            picture::keep_colors(painted, frame)?;
+        }
+        picture::blend(painted, frame, self.options.strength)
+    }
 }

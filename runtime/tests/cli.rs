@@ -5,7 +5,10 @@ mod cli {
     pub mod bench;
     pub mod instruction_set;
     pub mod main_job;
+    pub mod media;
     #[cfg(feature = "reference")]
     pub mod reference;
     pub mod support;
+    pub mod video;
+    pub mod video_trouble;
 }

@@ -57,10 +57,16 @@ pub fn keep_colors(painted: &mut Frame, original: &Frame) -> Result<(), RuntimeE
 /// Two frames in one, `left` beside `right`. Where one is lower than the other, white fills up below it.
 #[must_use]
 pub fn side_by_side(left: &Frame, right: &Frame) -> Frame {
-    let (width, height) = (left.width() + right.width(), left.height().max(right.height()));
-    let mut both = Frame::black(width, height);
-    beside(both.rgb_mut(), width * 3, [left.rgb(), right.rgb()], [left.width() * 3, right.width() * 3]);
+    let mut both = Frame::black(1, 1);
+    side_by_side_into(left, right, &mut both);
     both
+}
+
+/// As [`side_by_side`], into a frame whose size is set and whose buffer is reused.
+pub fn side_by_side_into(left: &Frame, right: &Frame, both: &mut Frame) {
+    let (width, height) = (left.width() + right.width(), left.height().max(right.height()));
+    both.reshape(width, height);
+    beside(both.rgb_mut(), width * 3, [left.rgb(), right.rgb()], [left.width() * 3, right.width() * 3]);
 }
 
 /// Two pictures in one, as [`side_by_side`], with alpha if one of them has it and `left`'s profile.

@@ -10,7 +10,7 @@ mod decode;
 mod encode;
 mod resize;
 
-pub use color::{blend, keep_colors, side_by_side, side_by_side_pictures};
+pub use color::{blend, keep_colors, side_by_side, side_by_side_into, side_by_side_pictures};
 pub use decode::{DEFAULT_MAX_PIXELS, DecodeOptions, READABLE_FORMATS};
 pub use encode::{DEFAULT_QUALITY, EncodeOptions, Format};
 pub use resize::{Resizer, fit_longer_side, middle_square, resize_frame};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::picture::DEFAULT_MAX_PIXELS;
+use impasto::video::{Codec, parse_seconds};
 use impasto::{Device, Precision, Tile};
 
 /// Paints pictures in a learned style, in a single pass.
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Paint pictures: files, folders, or - for standard input
     Stylize(StylizeArgs),
+    /// Paint a video, its sound kept
+    Video(VideoArgs),
     /// List, show and import styles
     Styles(StylesArgs),
     /// Measure how fast frames are painted here
@@ -79,6 +82,58 @@ pub struct StylizeArgs {
     /// Paint again whenever the model file changes, until interrupted
     #[arg(long, requires = "model")]
     pub watch: bool,
+    /// Report in JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct VideoArgs {
+    /// The video to paint: anything that ffmpeg reads, animated GIFs too
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    /// Where to: .mp4, .mov, .mkv, .webm or .gif
+    #[arg(long, short, value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub style: StyleChoice,
+    /// Begin with the first frame at or after this time, in seconds or hh:mm:ss
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub start: Option<f64>,
+    /// End after this time, in seconds or hh:mm:ss
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<f64>,
+    /// Resize so that the longer side has N pixels
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16_384))]
+    pub size: Option<u32>,
+    /// Let the network see the frames at this scale: above 1 for finer strokes, below 1 for broader ones
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = stroke_scale)]
+    pub stroke_scale: f32,
+    /// How much of the painting: 0 is the video, 1 the painting
+    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
+    pub strength: f32,
+    /// Keep the video's colours: only the luminance is painted
+    #[arg(long)]
+    pub keep_colors: bool,
+    /// Write video and painting side by side
+    #[arg(long)]
+    pub side_by_side: bool,
+    /// h264, h265, vp9 or av1 [default: h264; vp9 in .webm]
+    #[arg(long, value_name = "CODEC")]
+    pub codec: Option<Codec>,
+    /// Constant rate factor: 0 the best, 51 (vp9, av1: 63) the worst
+    /// [default: 18 h264, 20 h265, 26 vp9, 22 av1]
+    #[arg(long, value_name = "N")]
+    pub quality: Option<u8>,
+    /// How hard the encoder tries: medium, slow, … (h264, h265), a number (vp9, av1)
+    /// [default: veryfast; 5 vp9, 10 av1]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub overwrite: bool,
     /// Report in JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -227,6 +282,12 @@ pub fn unit_interval(text: &str) -> Result<f32, String> {
 
 pub fn stroke_scale(text: &str) -> Result<f32, String> {
     number_between(text, 0.05, 8.0)
+}
+
+/// A time that is not 0.
+fn duration(text: &str) -> Result<f64, String> {
+    parse_seconds(text)
+        .and_then(|time| if time > 0.0 { Ok(time) } else { Err("expected more than 0 seconds".into()) })
 }
 
 /// `640x480` as (width, height).

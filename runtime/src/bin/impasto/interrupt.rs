@@ -22,6 +22,18 @@ pub fn install() {
     });
 }
 
+/// From here on each Ctrl-C calls `pressed` with how many there have been; the third ends the process.
+pub fn install_counted(pressed: impl Fn(u32) + Send + 'static) {
+    let mut count = 0;
+    let _ = ctrlc::set_handler(move || {
+        count += 1;
+        if count >= 3 {
+            std::process::exit(130);
+        }
+        pressed(count);
+    });
+}
+
 /// Whether Ctrl-C has been pressed since [`install_lenient`].
 #[cfg(feature = "reference")]
 pub fn asked() -> bool {

@@ -21,6 +21,7 @@ mod reference_args;
 mod say;
 mod styles;
 mod stylize;
+mod video;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let say = say::Say::new(cli.quiet, cli.verbose);
     let result = match cli.command {
         Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
+        Command::Video(args) => video::run(args, say),
         Command::Styles(args) => styles::run(args, say),
         Command::Bench(args) => bench::run(args, say),
         #[cfg(feature = "reference")]

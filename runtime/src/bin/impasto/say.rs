@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// From this many pixels on, a single picture takes seconds and gets a bar of its own.
 const LARGE: usize = 8_000_000;
@@ -46,6 +46,23 @@ impl Say {
         let bar = ProgressBar::new(length as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {eta} left  {wide_msg}") {
             bar.set_style(style);
+        }
+        bar
+    }
+
+    /// A progress bar over the frames of a video; invisible when stderr is no terminal.
+    pub fn frames(self, length: u64) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(length);
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} frames  {per_sec} fps  {eta} left  {msg}")
+        {
+            let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:.1}", state.per_sec());
+            };
+            bar.set_style(style.with_key("per_sec", rate));
         }
         bar
     }

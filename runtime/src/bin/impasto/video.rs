@@ -1,0 +1,119 @@
+//! `impasto video`: a video in, a painted video out.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use impasto::Progress;
+use impasto::paint::{FramePainter, PaintOptions};
+use impasto::video::{Container, Job, Report, Source, Stage, Stop, Tools, VideoError, VideoOptions};
+use serde_json::json;
+
+use crate::args::VideoArgs;
+use crate::interrupt;
+use crate::say::Say;
+use crate::stylize::{engine_options, open_stylizer};
+
+/// What Ctrl-C asks for: once, to end with what there is; twice, to leave nothing.
+static STOP: Stop = Stop::new();
+
+/// Exit code of a video that was ended early.
+const INTERRUPTED: u8 = 130;
+
+pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
+    // What can be known at once comes first: it costs nothing, and waiting for it would.
+    Container::from_path(&args.output)?;
+    if !args.overwrite && args.output.exists() {
+        bail!("{}: exists already; hint: --overwrite replaces it", args.output.display());
+    }
+    let tools = Tools::find()?;
+    let source = Source::open(&tools, &args.input)?;
+    let options = VideoOptions {
+        size: args.size.map(|size| size as usize),
+        codec: args.codec,
+        quality: args.quality,
+        preset: args.preset,
+        start: args.start,
+        duration: args.duration,
+    };
+    let job = Job::new(&tools, &source, &args.output, options)?;
+    let stylizer = open_stylizer(&args.style, engine_options(&args.engine))?;
+    let paint = PaintOptions {
+        size: None, // frames are decoded at their size
+        stroke_scale: args.stroke_scale,
+        strength: args.strength,
+        keep_colors: args.keep_colors,
+        side_by_side: args.side_by_side,
+    };
+    let mut painter = FramePainter::new(&stylizer, paint);
+
+    let bar = say.frames(job.expected_frames());
+    let ending = bar.clone();
+    interrupt::install_counted(move |count| {
+        if count == 1 {
+            ending.set_message("ending (Ctrl-C again leaves nothing)");
+            STOP.finish();
+        } else {
+            STOP.abandon();
+        }
+    });
+    let progress = Progress::new().stop_when(STOP.abandoned());
+    let result = job.run(
+        &mut |frame, painted| painter.paint_into(frame, painted, &progress),
+        &|frames| bar.set_position(frames),
+        &STOP,
+    );
+    bar.finish_and_clear();
+    let report = match result {
+        Err(VideoError::Stopped) => return Ok(ExitCode::from(INTERRUPTED)),
+        result => result?,
+    };
+    for note in &report.notes {
+        say.note(&format!("note: {note}"));
+    }
+    if args.json {
+        writeln!(std::io::stdout().lock(), "{}", in_json(&report, &args.output, &stylizer.metadata().name))?;
+    } else {
+        say.note(&in_words(&report));
+    }
+    Ok(if report.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+fn in_words(report: &Report) -> String {
+    let stage = |stage: &Stage| match stage.cpu_seconds {
+        Some(cpu) => format!("{:.1} s ({cpu:.1} s of processor)", stage.busy_seconds),
+        None => format!("{:.1} s", stage.busy_seconds),
+    };
+    format!(
+        "{}{} frames of {}×{} in {:.1} s, {:.1} fps; decode {}, paint {}, encode {}",
+        if report.interrupted { "ended early: " } else { "" },
+        report.frames,
+        report.width,
+        report.height,
+        report.wall_seconds,
+        report.fps(),
+        stage(&report.decode),
+        stage(&report.paint),
+        stage(&report.encode)
+    )
+}
+
+fn in_json(report: &Report, output: &std::path::Path, style: &str) -> serde_json::Value {
+    let stage =
+        |stage: &Stage| json!({ "busy_seconds": stage.busy_seconds, "cpu_seconds": stage.cpu_seconds });
+    json!({
+        "style": style,
+        "output": output.display().to_string(),
+        "frames": report.frames,
+        "width": report.width,
+        "height": report.height,
+        "seconds": report.seconds,
+        "wall_seconds": report.wall_seconds,
+        "fps": report.fps(),
+        "decode": stage(&report.decode),
+        "paint": stage(&report.paint),
+        "encode": stage(&report.encode),
+        "interrupted": report.interrupted,
+        "notes": report.notes,
+    })
+}
