@@ -108,6 +108,11 @@ impl<'a> FramePainter<'a> {
         FramePainter { stylizer, options, resizer: Resizer::new(), seen, seen_painted, half }
     }
 
+    /// Paints differently from the next frame on.
+    pub fn set_options(&mut self, options: PaintOptions) {
+        self.options = options;
+    }
+
     /// Paints a frame into another, whose size is set and whose buffer is reused. The result has the frame's size,
     /// twice its width with [`PaintOptions::side_by_side`].
     ///

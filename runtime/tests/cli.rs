@@ -11,4 +11,6 @@ mod cli {
     pub mod support;
     pub mod video;
     pub mod video_trouble;
+    #[cfg(feature = "webcam")]
+    pub mod webcam;
 }

@@ -1,9 +1,9 @@
 //! The engine's promises beyond parity: the same bits whatever the threads, no surprises on flat pictures, buffers
 //! that change size, stylizers that are shared.
 
-use impasto::checkpoints::{Architecture, StyleModel};
 #[cfg(not(feature = "burn"))]
 use impasto::Device;
+use impasto::checkpoints::{Architecture, StyleModel};
 use impasto::{Frame, Precision, Stylizer, StylizerOptions};
 
 fn johnson(width: usize) -> StyleModel {

@@ -275,7 +275,7 @@ impl Sink {
 }
 
 /// Fills `to`, which is as large or a little larger, by repeating the last row and column.
-fn pad(from: &Frame, to: &mut Frame) {
+pub(super) fn pad(from: &Frame, to: &mut Frame) {
     let (width, bytes) = (to.width(), from.width() * 3);
     let rows = to.rgb_mut().chunks_exact_mut(width * 3);
     for (y, row) in rows.enumerate() {

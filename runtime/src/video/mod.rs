@@ -10,6 +10,7 @@
 //! - `decode`, `encode`: the two ffmpegs.
 //! - `pipeline`: decode, paint and encode, each on its own thread, in constant memory.
 //! - `job`, `stop`: a video from its file to its painting, and what may end that.
+//! - `live`, `record`: the newest frame of a camera, and a file of what was shown.
 //!
 //! ```no_run
 //! use impasto::paint::{FramePainter, PaintOptions};
@@ -38,9 +39,11 @@ mod encode;
 mod error;
 mod ffmpeg;
 mod job;
+mod live;
 mod nut;
 mod pipeline;
 mod probe;
+mod record;
 mod stop;
 mod time;
 
@@ -49,7 +52,9 @@ pub use container::{Codec, Container, WRITABLE};
 pub use error::VideoError;
 pub use ffmpeg::{OLDEST, Tools};
 pub use job::{Job, Report, Stage, VideoOptions};
+pub use live::{Capture, LiveOptions, LiveSource, Taken};
 pub use nut::{NutReader, NutWriter, StreamHeader};
 pub use probe::{Kind, OtherStream, Packets, Source, VideoStream};
+pub use record::Recorder;
 pub use stop::Stop;
 pub use time::{Ratio, parse_seconds};

@@ -27,6 +27,9 @@ pub enum Command {
     Stylize(StylizeArgs),
     /// Paint a video, its sound kept
     Video(VideoArgs),
+    /// Paint the camera in a window as it comes
+    #[cfg(feature = "webcam")]
+    Webcam(WebcamArgs),
     /// List, show and import styles
     Styles(StylesArgs),
     /// Measure how fast frames are painted here
@@ -139,6 +142,64 @@ pub struct VideoArgs {
     pub json: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+#[cfg(feature = "webcam")]
+#[derive(Args)]
+pub struct WebcamArgs {
+    #[command(flatten)]
+    pub style: OptionalStyleChoice,
+    /// camera, camera:1, camera:NAME, /dev/video1, an address, a file (over and over) or test
+    #[arg(long, value_name = "SOURCE", default_value = "camera")]
+    pub source: String,
+    /// What the camera is asked for; frames from elsewhere are brought to fit into it
+    #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = frame_size)]
+    pub size: (usize, usize),
+    /// Frames a second that the camera is asked for
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub fps: u32,
+    /// How much of the painting: 0 is the camera's picture, 1 the painting
+    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
+    pub strength: f32,
+    /// Keep the colours: only the luminance is painted
+    #[arg(long)]
+    pub keep_colors: bool,
+    /// Show picture and painting side by side
+    #[arg(long)]
+    pub side_by_side: bool,
+    /// As in a mirror: true or false [default: true for cameras]
+    #[arg(long, value_name = "BOOL")]
+    pub mirror: Option<bool>,
+    /// Record from the first frame on
+    #[arg(long)]
+    pub record: bool,
+    /// Folder for screenshots and recordings
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
+    /// End after N frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub frames: Option<u32>,
+    /// Paint without showing anything: to record, or to measure
+    #[arg(long)]
+    pub no_window: bool,
+    /// Report in JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// A style, or none: then the first one that ships.
+#[cfg(feature = "webcam")]
+#[derive(Args)]
+#[group(multiple = false)]
+pub struct OptionalStyleChoice {
+    /// A shipped style to begin with [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub style: Option<String>,
+    /// A style model's file to begin with
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
 }
 
 #[derive(Args)]

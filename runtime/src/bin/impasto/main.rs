@@ -12,6 +12,8 @@ mod files;
 #[cfg(feature = "reference")]
 mod gatys;
 mod interrupt;
+#[cfg(any(feature = "reference", feature = "webcam"))]
+mod lettering;
 #[cfg(feature = "reference")]
 mod plot;
 #[cfg(feature = "reference")]
@@ -22,6 +24,8 @@ mod say;
 mod styles;
 mod stylize;
 mod video;
+#[cfg(feature = "webcam")]
+mod webcam;
 
 use std::process::ExitCode;
 
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
         Command::Video(args) => video::run(args, say),
+        #[cfg(feature = "webcam")]
+        Command::Webcam(args) => webcam::run(args, say),
         Command::Styles(args) => styles::run(args, say),
         Command::Bench(args) => bench::run(args, say),
         #[cfg(feature = "reference")]

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use impasto::Frame;
 
+use crate::lettering;
+
 /// A line through points, and what it is called.
 pub struct Line {
     pub name: String,
@@ -210,74 +212,10 @@ impl Pen for Raster {
     }
 
     fn text(&mut self, at: (f64, f64), text: &str, anchor: f64, color: [u8; 3]) {
-        const DOT: f64 = 2.0;
-        const ADVANCE: f64 = 6.0 * DOT;
-        let length = text.chars().count() as f64 * ADVANCE;
-        let (left, base) = (at.0 * Self::SCALE - anchor * length, at.1 * Self::SCALE);
-        for (place, letter) in text.chars().enumerate() {
-            for (row, bits) in glyph(letter).into_iter().enumerate() {
-                for column in 0..5 {
-                    if bits >> (4 - column) & 1 == 1 {
-                        let x = left + place as f64 * ADVANCE + (column as f64 + 0.5) * DOT;
-                        self.square((x, base - (6.5 - row as f64) * DOT), DOT, color);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A letter of 5 × 7 dots, row by row from the top, the leftmost dot in bit 4. Small letters are shown large, what is not here as
-/// a blank.
-fn glyph(letter: char) -> [u8; 7] {
-    match letter.to_ascii_uppercase() {
-        '0' => [14, 17, 19, 21, 25, 17, 14],
-        '1' => [4, 12, 4, 4, 4, 4, 14],
-        '2' => [14, 17, 1, 2, 4, 8, 31],
-        '3' => [31, 2, 4, 2, 1, 17, 14],
-        '4' => [2, 6, 10, 18, 31, 2, 2],
-        '5' => [31, 16, 30, 1, 1, 17, 14],
-        '6' => [6, 8, 16, 30, 17, 17, 14],
-        '7' => [31, 1, 2, 4, 8, 8, 8],
-        '8' => [14, 17, 17, 14, 17, 17, 14],
-        '9' => [14, 17, 17, 15, 1, 2, 12],
-        'A' => [14, 17, 17, 31, 17, 17, 17],
-        'B' => [30, 17, 17, 30, 17, 17, 30],
-        'C' => [14, 17, 16, 16, 16, 17, 14],
-        'D' => [28, 18, 17, 17, 17, 18, 28],
-        'E' => [31, 16, 16, 30, 16, 16, 31],
-        'F' => [31, 16, 16, 30, 16, 16, 16],
-        'G' => [14, 17, 16, 23, 17, 17, 15],
-        'H' => [17, 17, 17, 31, 17, 17, 17],
-        'I' => [14, 4, 4, 4, 4, 4, 14],
-        'J' => [7, 2, 2, 2, 2, 18, 12],
-        'K' => [17, 18, 20, 24, 20, 18, 17],
-        'L' => [16, 16, 16, 16, 16, 16, 31],
-        'M' => [17, 27, 21, 21, 17, 17, 17],
-        'N' => [17, 17, 25, 21, 19, 17, 17],
-        'O' => [14, 17, 17, 17, 17, 17, 14],
-        'P' => [30, 17, 17, 30, 16, 16, 16],
-        'Q' => [14, 17, 17, 17, 21, 18, 13],
-        'R' => [30, 17, 17, 30, 20, 18, 17],
-        'S' => [15, 16, 16, 14, 1, 1, 30],
-        'T' => [31, 4, 4, 4, 4, 4, 4],
-        'U' => [17, 17, 17, 17, 17, 17, 14],
-        'V' => [17, 17, 17, 17, 17, 10, 4],
-        'W' => [17, 17, 17, 21, 21, 21, 10],
-        'X' => [17, 17, 10, 4, 10, 17, 17],
-        'Y' => [17, 17, 17, 10, 4, 4, 4],
-        'Z' => [31, 1, 2, 4, 8, 16, 31],
-        '-' => [0, 0, 0, 31, 0, 0, 0],
-        '_' => [0, 0, 0, 0, 0, 0, 31],
-        '.' => [0, 0, 0, 0, 0, 12, 12],
-        ',' => [0, 0, 0, 0, 12, 4, 8],
-        ':' => [0, 12, 12, 0, 12, 12, 0],
-        '(' => [2, 4, 8, 8, 8, 4, 2],
-        ')' => [8, 4, 2, 2, 2, 4, 8],
-        '/' => [0, 1, 2, 4, 8, 16, 0],
-        '>' => [8, 4, 2, 1, 2, 4, 8],
-        '=' => [0, 0, 31, 0, 31, 0, 0],
-        _ => [0; 7],
+        const DOT: usize = 2;
+        let left = at.0 * Self::SCALE - anchor * lettering::width(text, DOT) as f64;
+        let top = at.1 * Self::SCALE - (lettering::ROWS * DOT) as f64;
+        lettering::write(&mut self.0, text, (left as isize, top as isize), DOT, color);
     }
 }
 
