@@ -91,6 +91,10 @@ pub enum RuntimeError {
     /// The painting was stopped through [`Progress::stop_when`](crate::Progress::stop_when).
     #[error("stopped before the picture was done")]
     Stopped,
+    /// The server could not be set up.
+    #[cfg(feature = "serve")]
+    #[error("{0}")]
+    Serve(String),
     /// The device asked for is not in this build or not on this machine.
     #[error("{0}")]
     Device(String),

@@ -1,7 +1,8 @@
 //! Paints pictures in a learned style, in a single pass.
 //!
 //! Duty of this room: the [`Stylizer`], its CPU [`engine`], pictures in and out ([`picture`], feature
-//! `pictures`), videos (`video`, feature `video`), and the `impasto` command (feature `cli`). Without default features the crate is the lean
+//! `pictures`), videos (`video`, feature `video`), the server (`serve`, feature `serve`), and the `impasto` command
+//! (feature `cli`). Without default features the crate is the lean
 //! library: style models, frames, the engine, and nothing else.
 //!
 //! What it must not do: train, or carry Burn in the default build (features `burn`, `cuda`, `wgpu` bring it).
@@ -26,6 +27,8 @@ pub mod paint;
 pub mod picture;
 mod progress;
 pub mod quality;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod stylizer;
 #[cfg(feature = "video")]
 pub mod video;

@@ -247,3 +247,12 @@ fn crc32(bytes: &[u8]) -> u32 {
         )
     })
 }
+
+#[cfg(not(feature = "webcam"))]
+#[test]
+fn a_command_of_another_build_says_how_to_get_it() {
+    let output = Studio::new().impasto(&["webcam", "--source", "test"]).output().expect("it ran");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("--features webcam") && text.lines().count() == 1, "{text}");
+}

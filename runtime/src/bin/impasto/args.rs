@@ -34,6 +34,9 @@ pub enum Command {
     Styles(StylesArgs),
     /// Measure how fast frames are painted here
     Bench(BenchArgs),
+    /// A page in the browser that paints pictures and the camera, and an interface for programs
+    #[cfg(feature = "serve")]
+    Serve(crate::serve_args::ServeArgs),
     /// Paint a picture in the style of others by optimizing it, without a trained style (slow)
     #[cfg(feature = "reference")]
     Gatys(Box<crate::reference_args::GatysArgs>),
@@ -90,6 +93,30 @@ pub struct StylizeArgs {
     pub json: bool,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// Commands that a build may lack, and the features that bring them.
+const OPTIONAL: [(&str, &str, bool); 5] = [
+    ("webcam", "webcam", cfg!(feature = "webcam")),
+    ("serve", "serve", cfg!(feature = "serve")),
+    ("gatys", "reference", cfg!(feature = "reference")),
+    ("dream", "reference", cfg!(feature = "reference")),
+    ("compare", "reference", cfg!(feature = "reference")),
+];
+
+/// Reads the command line. What is wrong with it, or a request for help, ends the process here.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let asked = error.get(clap::error::ContextKind::InvalidSubcommand).map(ToString::to_string);
+        let missing = OPTIONAL.into_iter().find(|(name, _, there)| !there && asked.as_deref() == Some(name));
+        if let Some((name, feature, _)) = missing {
+            eprintln!(
+                "impasto: {name}: not in this build; hint: cargo install --path runtime --features {feature} (or full)"
+            );
+            std::process::exit(2);
+        }
+        error.exit()
+    })
 }
 
 #[derive(Args)]

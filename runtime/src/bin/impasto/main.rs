@@ -21,6 +21,10 @@ mod reference;
 #[cfg(feature = "reference")]
 mod reference_args;
 mod say;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+mod serve_args;
 mod styles;
 mod stylize;
 mod video;
@@ -34,7 +38,7 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     let say = say::Say::new(cli.quiet, cli.verbose);
     let result = match cli.command {
         Command::Stylize(args) => stylize::Job::new(args, say).and_then(stylize::Job::run),
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Webcam(args) => webcam::run(args, say),
         Command::Styles(args) => styles::run(args, say),
         Command::Bench(args) => bench::run(args, say),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args, say),
         #[cfg(feature = "reference")]
         Command::Gatys(args) => gatys::run(*args, say),
         #[cfg(feature = "reference")]

@@ -1,0 +1,115 @@
+//! The interface for programs: a picture's bytes in, the painting's bytes out.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
+use tokio::time::timeout;
+
+use super::answer::Refusal;
+use super::metrics::Kind;
+use super::settings::Wish;
+use super::{Peer, Shared};
+use crate::paint::paint_with;
+use crate::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
+
+/// `POST /api/stylize`
+pub async fn stylize(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let limits = &shared.limits;
+    let Query(query) =
+        query.map_err(|_| Refusal::bad_request("the query is not readable", "expected name=value&…"))?;
+    let wish = Wish::from_query(&query, &shared.catalogue)?;
+    // What is declared too large is not waited for.
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|bytes: u64| bytes > limits.body_bytes as u64) {
+        return Err(Refusal::too_large("a picture", declared, limits.body_bytes));
+    }
+    let _place = shared.places.take(peer.address)?;
+    let picture = timeout(limits.body_time, to_bytes(body, limits.body_bytes)).await.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow_body",
+            "the picture did not arrive in time",
+            "send it faster, or a smaller one",
+        )
+    })?;
+    let picture = picture.map_err(|error| {
+        let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
+        if limited {
+            Refusal::too_large("a picture", None, limits.body_bytes)
+        } else {
+            Refusal::bad_request("the picture did not arrive whole", "send it again")
+        }
+    })?;
+    paint(&shared, peer, wish, picture).await
+}
+
+async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Bytes) -> Result<Response, Refusal> {
+    let pixels = shared.limits.pixels;
+    let received = bytes.len();
+    let format = wish.format.unwrap_or_else(|| own_format(&bytes));
+    let settings = wish.settings;
+    let work = move |easel: &mut super::painter::Easel, progress: &crate::Progress<'_>| {
+        // Here and not before: one picture is in memory at a time, however many wait.
+        let picture = Picture::from_bytes(&bytes, "the picture", &DecodeOptions { max_pixels: pixels })?;
+        drop(bytes);
+        let (width, height) = match wish.size {
+            Some(size) => fit_longer_side(picture.width(), picture.height(), size),
+            None => (picture.width(), picture.height()),
+        };
+        let painted = width as u64 * height as u64;
+        let most = painted.max(settings.seen_pixels(width, height));
+        if most > pixels {
+            return Ok(Err(most));
+        }
+        let stylizer = easel.stylizer(settings.style)?;
+        let painted = paint_with(stylizer, picture, &settings.options(wish.size), progress)?;
+        painted.encode(format, &EncodeOptions { quality: wish.quality }).map(Ok)
+    };
+    let done = shared.pictures.submit(peer.lane(), 1.0, shared.limits.paint_time, work).await?;
+    let painting = done
+        .result
+        .map_err(|error| shared.report(&error, pixels))?
+        .map_err(|most| Refusal::too_many_pixels(most as f64, pixels))?;
+    shared.metrics.painted(Kind::Picture, done.waited, done.worked, received, painting.len());
+    let headers = [
+        (header::CONTENT_TYPE, content_type(format).to_string()),
+        (header::CACHE_CONTROL, "no-store".to_string()),
+        (
+            header::HeaderName::from_static("server-timing"),
+            format!(
+                "wait;dur={:.1}, paint;dur={:.1}",
+                done.waited.as_secs_f64() * 1e3,
+                done.worked.as_secs_f64() * 1e3
+            ),
+        ),
+    ];
+    Ok((headers, painting).into_response())
+}
+
+/// A JPEG is given back as a JPEG, a WebP as a WebP, all else as PNG.
+fn own_format(bytes: &[u8]) -> Format {
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Format::WebP,
+        _ => Format::Png,
+    }
+}
+
+fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Png => "image/png",
+        Format::Jpeg => "image/jpeg",
+        Format::WebP => "image/webp",
+        Format::Tiff => "image/tiff",
+    }
+}

@@ -1,0 +1,462 @@
+// The page: pictures and camera frames go to the server over a WebSocket, one at a time, and come back painted.
+
+const $ = (id) => document.getElementById(id);
+const frame = $("frame"), painted = $("painted"), original = $("original"), split = $("split");
+const message = $("message"), figures = $("figures"), connection = $("connection");
+
+// Longer side of a picture's preview.
+const PREVIEW = 1024;
+// A frame that has not come back by then is given up with its connection.
+const PATIENCE = 60_000;
+
+const settings = { style: null, strength: 1, stroke_scale: 1, keep_colors: false };
+let limits = { frame_bytes: 2 << 20, frame_pixels: 1 << 20, seen_pixels: 2 << 20, body_bytes: 32 << 20, pixels: 30e6 };
+
+// The token, if it came in the address, is a cookie now; it need not stay where it is seen and shared.
+if (location.search) history.replaceState(null, "", location.pathname);
+
+// ---------- words ----------
+
+function say(text, kind = "") {
+  if (message.textContent !== text) message.textContent = text;
+  message.className = `message ${kind}`;
+}
+
+function connected(state, text) {
+  connection.dataset.state = state;
+  $("connection-text").textContent = text;
+}
+
+const megapixels = (pixels) => `${(pixels / 1e6).toFixed(1)} megapixels`;
+
+// ---------- what is painted: a picture, or the camera ----------
+
+let picture = null; // { bitmap, file, name, blob, key }
+let camera = null; // { video, stream, mirrored }
+let loading = 0; // the last picture asked for
+
+async function openPicture(file, name) {
+  const asked = ++loading;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    if (asked === loading) say("This file is not a picture that the browser can read. JPEG, PNG, WebP and GIF work.", "error");
+    return;
+  }
+  if (asked !== loading) return;
+  stopCamera();
+  picture?.bitmap.close();
+  picture = { bitmap, file, name, blob: null, key: "" };
+  const pixels = bitmap.width * bitmap.height;
+  if (file.size > limits.body_bytes || pixels > limits.pixels) {
+    const size = file.size > limits.body_bytes ? `${(file.size / 1e6).toFixed(0)} MB` : megapixels(pixels);
+    say(`This picture is larger (${size}) than the server takes, so it is made smaller before it is sent.`);
+  } else {
+    say("");
+  }
+  figures.textContent = "";
+  $("full").hidden = Math.max(bitmap.width, bitmap.height) <= PREVIEW;
+  changed();
+}
+
+async function startCamera(facing = "user") {
+  if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
+    say(
+      `Browsers give the camera only to pages that come over HTTPS or from localhost, and this one came from ${location.origin}. ` +
+        "Open it on the machine that it runs on, or start the server with --tls-cert and --tls-key.",
+      "error",
+    );
+    return;
+  }
+  const asked = ++loading;
+  try {
+    say("Asking for the camera …");
+    const stream = await navigator.mediaDevices.getUserMedia({
+      audio: false,
+      video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } },
+    });
+    if (asked !== loading) {
+      for (const track of stream.getTracks()) track.stop();
+      return;
+    }
+    stopCamera();
+    const video = document.createElement("video");
+    video.muted = true;
+    video.playsInline = true;
+    video.srcObject = stream;
+    await video.play();
+    camera = { video, stream, facing, mirrored: facing === "user" };
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      if (camera?.stream === stream) {
+        stopCamera();
+        say("The camera was taken away. Press “Use camera” to go on.", "error");
+      }
+    });
+    $("camera").textContent = "Stop camera";
+    $("camera").setAttribute("aria-pressed", "true");
+    $("detail-row").hidden = false;
+    $("full").hidden = true;
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    $("flip").hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
+    say("");
+    setSplit(0);
+    pump();
+  } catch (error) {
+    const words = {
+      NotAllowedError: "The camera was not allowed. The browser’s address bar lets you change that.",
+      NotFoundError: "There is no camera here.",
+      NotReadableError: "The camera is in use by another program.",
+      OverconstrainedError: "There is no such camera here.",
+    };
+    if (asked === loading) say(words[error.name] ?? `The camera did not start: ${error.message}`, "error");
+  }
+}
+
+function stopCamera() {
+  if (!camera) return;
+  for (const track of camera.stream.getTracks()) track.stop();
+  camera.video.srcObject = null;
+  camera = null;
+  painting = [];
+  figures.textContent = "";
+  $("camera").textContent = "Use camera";
+  $("camera").setAttribute("aria-pressed", "false");
+  $("detail-row").hidden = true;
+  $("flip").hidden = true;
+}
+
+// ---------- frames: one in flight ----------
+
+let socket = null;
+let flight = null; // { id, at, canvas }
+let busy = false; // a frame is being made
+let dirty = false; // the picture or a setting has changed since the last frame
+let number = 0;
+let painting = []; // times of the last paintings, for the frame rate
+const grabs = [document.createElement("canvas"), document.createElement("canvas")];
+
+// The size at which a source goes to the server: within `longest`, and within what the server takes.
+function fit(width, height, longest) {
+  const seen = width * height * Math.max(1, settings.stroke_scale ** 2 * (limits.frame_pixels / limits.seen_pixels));
+  const scale = Math.min(1, longest / Math.max(width, height), Math.sqrt(limits.frame_pixels / seen));
+  return [Math.max(1, Math.floor(width * scale)), Math.max(1, Math.floor(height * scale))];
+}
+
+function draw(canvas, source, width, height, mirrored) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d", { alpha: false });
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  if (mirrored) context.setTransform(-1, 0, 0, 1, width, 0);
+  context.drawImage(source, 0, 0, width, height);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+}
+
+const toBlob = (canvas, type, quality) => new Promise((done) => canvas.toBlob(done, type, quality));
+
+async function grab() {
+  const canvas = grabs[number % 2];
+  if (camera) {
+    const { video, mirrored } = camera;
+    // Nothing new to paint yet: others may have their turn.
+    if (video.readyState < 2 || !video.videoWidth || video.currentTime === camera.seen) return null;
+    camera.seen = video.currentTime;
+    const [width, height] = fit(video.videoWidth, video.videoHeight, Number($("detail").value));
+    draw(canvas, video, width, height, mirrored);
+    return { canvas, live: true, blob: await toBlob(canvas, "image/jpeg", 0.85) };
+  }
+  if (!picture) return null;
+  const { bitmap } = picture;
+  const [width, height] = fit(bitmap.width, bitmap.height, PREVIEW);
+  const key = `${width}×${height}`;
+  if (picture.key !== key) {
+    const mine = picture;
+    const still = document.createElement("canvas");
+    draw(still, bitmap, width, height, false);
+    mine.still = still;
+    mine.blob = await toBlob(still, "image/jpeg", 0.92);
+    mine.key = key;
+  }
+  return picture.key === key ? { canvas: picture.still, live: false, blob: picture.blob } : null;
+}
+
+async function pump() {
+  if (busy || flight || socket?.readyState !== WebSocket.OPEN) return;
+  if (camera ? document.hidden : !dirty) return;
+  busy = true;
+  dirty = false;
+  try {
+    const grabbed = await grab();
+    if (!grabbed?.blob) {
+      if (camera || picture) setTimeout(changed, camera ? 8 : 100);
+      return;
+    }
+    const { canvas, live, blob } = grabbed;
+    if (live !== (camera !== null)) {
+      setTimeout(changed); // the camera was started or stopped meanwhile
+      return;
+    }
+    if (socket?.readyState !== WebSocket.OPEN) {
+      dirty = true;
+      return;
+    }
+    const id = number++ >>> 0;
+    const head = new DataView(new ArrayBuffer(4));
+    head.setUint32(0, id, true);
+    flight = { id, at: performance.now(), canvas, live };
+    socket.send(new Blob([head, blob]));
+    // A picture that takes its time says so; a camera's frames are seen to move.
+    const sent = flight;
+    if (!camera) setTimeout(() => flight === sent && (figures.textContent = "painting …"), 250);
+  } finally {
+    busy = false;
+  }
+}
+
+function changed() {
+  dirty = true;
+  pump();
+}
+
+async function show(buffer) {
+  const head = new DataView(buffer);
+  const done = flight;
+  if (!done || done.id !== head.getUint32(0, true)) return;
+  const waited = head.getUint32(4, true) / 1000, took = head.getUint32(8, true) / 1000;
+  const bitmap = await createImageBitmap(new Blob([buffer.slice(12)], { type: "image/jpeg" }));
+  if (flight !== done) return bitmap.close();
+  draw(painted, bitmap, bitmap.width, bitmap.height, false);
+  draw(original, done.canvas, bitmap.width, bitmap.height, false);
+  frame.style.setProperty("--ratio", (bitmap.width / bitmap.height).toFixed(4));
+  bitmap.close();
+  const now = performance.now();
+  flight = null;
+  painted.dataset.count = Number(painted.dataset.count ?? 0) + 1;
+  $("download").disabled = false;
+  if (done.live && camera) {
+    painting = [...painting.filter((at) => now - at < 2000), now];
+    const seconds = (now - painting[0]) / 1000;
+    const rate = seconds > 0.3 ? `${((painting.length - 1) / seconds).toFixed(painting.length > 20 ? 0 : 1)} fps · ` : "";
+    figures.textContent = `${rate}${Math.round(now - done.at)} ms`;
+  } else if (!camera) {
+    figures.textContent = `painted in ${Math.round(took)} ms`;
+  }
+  if (waited > 1000) say(`The server is busy: this took ${(waited / 1000).toFixed(1)} s to have its turn.`);
+  else if (message.textContent.startsWith("The server is busy")) say("");
+  pump();
+}
+
+// ---------- the connection ----------
+
+let attempts = 0;
+
+function connect() {
+  connected("", attempts ? "reconnecting" : "connecting");
+  const mine = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  mine.binaryType = "arraybuffer";
+  socket = mine;
+  mine.addEventListener("message", ({ data }) => {
+    if (typeof data !== "string") {
+      show(data).catch(() => {
+        flight = null;
+        say("A painting came back broken.", "error");
+      });
+      return;
+    }
+    const told = JSON.parse(data);
+    if (told.type === "hello") {
+      attempts = 0;
+      limits = { ...limits, ...told };
+      connected("open", "connected");
+      if (/^(The connection|The server (is|was|has))/.test(message.textContent)) say("");
+      sendSettings();
+      changed();
+    } else if (told.type === "error") {
+      say(`Not painted: ${told.error}. Hint: ${told.hint}.`, "error");
+      if (told.id === flight?.id) {
+        flight = null;
+        // Not at once: the next frame of a camera may fail the same way.
+        setTimeout(() => camera && pump(), 1000);
+      }
+    }
+  });
+  mine.addEventListener("close", ({ code, reason }) => {
+    if (socket !== mine) return;
+    flight = null;
+    dirty = true;
+    attempts += 1;
+    const wait = Math.min(15, 0.5 * 2 ** Math.min(attempts, 6)) * (0.75 + Math.random() / 2);
+    connected("closed", "not connected");
+    if (code === 1013) say("The server is busy with as many people as it takes. Trying again by itself.", "error");
+    else if (reason) say(`The connection was closed: ${reason}. Trying again by itself.`, "error");
+    else if (attempts > 1) say("The server is not there. Trying again by itself.", "error");
+    setTimeout(connect, wait * 1000);
+    // A token that is not known any more: the page itself says how to go on.
+    if (attempts === 2) {
+      fetch("/api/styles").then((answer) => answer.status === 401 && location.reload(), () => {});
+    }
+  });
+}
+
+function sendSettings() {
+  if (socket?.readyState === WebSocket.OPEN && settings.style) socket.send(JSON.stringify(settings));
+}
+
+setInterval(() => {
+  if (flight && performance.now() - flight.at > PATIENCE) socket?.close();
+}, 5000);
+document.addEventListener("visibilitychange", pump);
+
+// ---------- controls ----------
+
+function set(change) {
+  Object.assign(settings, change);
+  sendSettings();
+  changed();
+}
+
+async function showStyles() {
+  const answer = await fetch("/api/styles");
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+  const styles = await answer.json();
+  for (const style of styles) {
+    const label = document.createElement("label");
+    label.className = "style";
+    const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: style.name });
+    const image = Object.assign(document.createElement("img"), { src: style.thumbnail, alt: "", width: 144, height: 96 });
+    image.addEventListener("error", () => setTimeout(() => (image.src = `${style.thumbnail}?again`), 3000), { once: true });
+    const name = Object.assign(document.createElement("span"), { className: "name", textContent: style.title });
+    if (style.painting) label.title = style.painting;
+    radio.addEventListener("change", () => {
+      set({ style: style.name });
+      label.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+    label.append(radio, image, name);
+    $("styles").append(label);
+  }
+  const first = $("styles").querySelector("input");
+  first.checked = true;
+  set({ style: first.value });
+}
+
+$("strength").addEventListener("input", ({ target }) => {
+  $("strength-value").textContent = `${target.value} %`;
+  set({ strength: target.value / 100 });
+});
+
+// Broad strokes to the right: the network sees the picture smaller. Ten steps are a factor of 2.5.
+$("strokes").addEventListener("input", ({ target }) => {
+  const broad = Number(target.value);
+  const text = broad === 0 ? "as painted" : `${(2.5 ** (Math.abs(broad) / 10)).toFixed(1)} × ${broad > 0 ? "broader" : "finer"}`;
+  $("strokes-value").textContent = text;
+  target.setAttribute("aria-valuetext", text);
+  set({ stroke_scale: Number((2.5 ** (-broad / 10)).toFixed(4)) });
+});
+
+$("keep").addEventListener("change", ({ target }) => set({ keep_colors: target.checked }));
+
+function setSplit(percent) {
+  split.value = percent;
+  frame.style.setProperty("--split", `${percent}%`);
+  frame.dataset.split = percent === 0 ? "none" : percent === 100 ? "all" : percent < 12 ? "little" : percent > 88 ? "most" : "some";
+  split.setAttribute("aria-valuetext", `${percent} % photo, ${100 - percent} % painting`);
+}
+split.addEventListener("input", () => setSplit(Number(split.value)));
+
+$("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  if (file) openPicture(file, file.name);
+  target.value = "";
+});
+
+$("camera").addEventListener("click", () => {
+  if (!camera) return startCamera();
+  stopCamera();
+  changed(); // back to the picture, if there is one
+});
+$("flip").addEventListener("click", () => startCamera(camera?.facing === "user" ? "environment" : "user"));
+$("detail").addEventListener("change", changed);
+
+let dragged = 0;
+const withFiles = (event) => event.dataTransfer?.types.includes("Files");
+addEventListener("dragenter", (event) => {
+  if (!withFiles(event)) return;
+  dragged += 1;
+  $("drop").hidden = false;
+});
+addEventListener("dragleave", (event) => {
+  if (!withFiles(event)) return;
+  dragged = Math.max(0, dragged - 1);
+  $("drop").hidden = dragged === 0;
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  dragged = 0;
+  $("drop").hidden = true;
+  const [file] = event.dataTransfer?.files ?? [];
+  if (file) openPicture(file, file.name);
+});
+addEventListener("paste", (event) => {
+  const [file] = event.clipboardData?.files ?? [];
+  if (file) openPicture(file, "picture");
+});
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+const title = () => (camera || !picture ? "camera" : picture.name.replace(/\.[^.]*$/, ""));
+
+$("download").addEventListener("click", async () => {
+  const blob = await toBlob(painted, "image/jpeg", 0.95);
+  if (blob) save(blob, `${title()}-${settings.style}.jpg`);
+});
+
+// The whole picture through the interface for programs.
+$("full").addEventListener("click", async ({ target }) => {
+  if (!picture) return;
+  const { bitmap, file, name } = picture;
+  target.disabled = true;
+  say("Painting at full size …");
+  try {
+    let body = file;
+    const scale = Math.sqrt(limits.pixels / (bitmap.width * bitmap.height * Math.max(1, settings.stroke_scale ** 2)));
+    if (scale < 1 || file.size > limits.body_bytes) {
+      const canvas = document.createElement("canvas");
+      const fitting = Math.min(1, scale * 0.999);
+      draw(canvas, bitmap, Math.floor(bitmap.width * fitting), Math.floor(bitmap.height * fitting), false);
+      body = await toBlob(canvas, "image/jpeg", 0.9);
+      if (!body || body.size > limits.body_bytes) throw new Error("the picture is too large for this server");
+    }
+    const answer = await fetch(`/api/stylize?${new URLSearchParams({ ...settings, format: "jpeg", quality: 92 })}`, { method: "POST", body });
+    if (!answer.ok) {
+      const { error, hint } = await answer.json();
+      throw new Error(`${error}. Hint: ${hint}`);
+    }
+    save(await answer.blob(), `${name.replace(/\.[^.]*$/, "")}-${settings.style}-full.jpg`);
+    say("Painted at full size. Strokes keep their size in pixels, so there they are finer.");
+  } catch (error) {
+    const words = error instanceof TypeError ? "the connection broke, perhaps because the picture is too large" : error.message;
+    say(`Not painted at full size: ${words}.`, "error");
+  } finally {
+    target.disabled = false;
+  }
+});
+
+// ---------- begin ----------
+
+setSplit(50);
+connect();
+showStyles().catch((error) => say(`The styles could not be listed: ${error.message}.`, "error"));
+fetch("/sample.jpg")
+  .then((answer) => answer.blob())
+  .then((blob) => loading === 0 && openPicture(blob, "lake.jpg"))
+  .catch(() => {});

@@ -1,0 +1,358 @@
+//! The page in a real browser: headless Chromium with a camera that shows a clip.
+
+#[path = "page/cdp.rs"]
+mod cdp;
+
+use std::io::Write;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cdp::{Browser, PATIENCE};
+use impasto::picture::{DecodeOptions, EncodeOptions, Picture};
+use impasto::serve::{ServeConfig, Server, Stopper};
+use impasto::{Frame, StylizerOptions};
+use serde_json::json;
+
+/// The browser, a server with the shipped styles, and a folder with `clip.y4m` and `photo.png` in it.
+struct Scene {
+    browser: Browser,
+    port: u16,
+    stopper: Stopper,
+    server: Option<JoinHandle<()>>,
+    folder: tempfile::TempDir,
+}
+
+fn begin(port: u16) -> (u16, Stopper, JoinHandle<()>) {
+    let mut config = ServeConfig::shipped().expect("styles");
+    config.listen = ([127, 0, 0, 1], port).into();
+    config.allow_hosts = vec!["studio.example".to_string()];
+    config.painter = StylizerOptions::default();
+    let server = Server::bind(config).expect("a server");
+    let (port, stopper) = (server.address().port(), server.stopper());
+    (port, stopper, std::thread::spawn(move || server.run()))
+}
+
+impl Scene {
+    /// `None`, said in a line, when there is no Chromium.
+    fn new(test: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clip = folder.path().join("clip.y4m");
+        write_clip(&clip);
+        // 1500×900: larger than its preview. Red at the left, a chequerboard at the right.
+        let rgb = (0..1500 * 900).flat_map(|at| match (at % 1500, at / 1500) {
+            (x, _) if x < 750 => [200, 40, 30],
+            (x, y) if (x / 60 + y / 60) % 2 == 0 => [240, 240, 200],
+            _ => [20, 60, 140],
+        });
+        let photo = Picture::from(Frame::new(1500, 900, rgb.collect()).expect("a frame"));
+        photo.save(folder.path().join("photo.png"), &EncodeOptions::default()).expect("saved");
+        let Some(browser) = Browser::start(&clip) else {
+            let mut err = std::io::stderr();
+            writeln!(err, "skipped: {test}: Chromium is not installed").expect("said");
+            return None;
+        };
+        let (port, stopper, server) = begin(0);
+        Some(Scene { browser, port, stopper, server: Some(server), folder })
+    }
+
+    fn url(&self) -> String {
+        format!("http://localhost:{}/", self.port)
+    }
+
+    fn stop(&mut self) {
+        self.stopper.stop();
+        if let Some(server) = self.server.take() {
+            server.join().expect("the server ended well");
+        }
+    }
+
+    fn count(&mut self) -> f64 {
+        self.browser.number("Number(painted.dataset.count ?? 0)")
+    }
+
+    /// Does something and waits for the painting that comes of it.
+    fn repaint(&mut self, act: impl FnOnce(&mut Browser)) {
+        let before = self.count();
+        act(&mut self.browser);
+        self.browser.wait(&format!("Number(painted.dataset.count) > {before}"));
+        self.settle();
+    }
+
+    /// Waits until no painting has come for a moment.
+    fn settle(&mut self) {
+        let mut last = (self.count(), Instant::now());
+        let begun = Instant::now();
+        while last.1.elapsed() < Duration::from_millis(700) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = self.count();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.stopper.stop();
+    }
+}
+
+/// 30 frames of 320×240 in which a bright bar walks over a pattern.
+fn write_clip(path: &Path) {
+    let mut clip = b"YUV4MPEG2 W320 H240 F15:1 Ip A1:1 C420jpeg\n".to_vec();
+    for frame in 0..30usize {
+        clip.extend(b"FRAME\n");
+        clip.extend((0..320 * 240).map(|at| {
+            let (x, y) = (at % 320, at / 320);
+            let bar = (x + 320 - frame * 10) % 320 < 60;
+            if bar { 235 } else { 40 + ((x / 20 + y / 20) % 2 * 90) as u8 }
+        }));
+        clip.extend(std::iter::repeat_n(90, 160 * 120));
+        clip.extend(std::iter::repeat_n(170, 160 * 120));
+    }
+    std::fs::write(path, clip).expect("written");
+}
+
+fn difference(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
+}
+
+#[test]
+fn a_picture_the_camera_and_every_setting() {
+    let Some(mut scene) = Scene::new("a_picture_the_camera_and_every_setting") else { return };
+    let url = scene.url();
+    scene.browser.open(&url);
+    // It opens with a picture, painted.
+    scene.browser.wait("painted.dataset.count >= 1");
+    scene.settle();
+    assert!(difference(&scene.browser.canvas("painted"), &scene.browser.canvas("original")) > 8.0);
+    assert_eq!(scene.browser.number("document.querySelectorAll('.style').length"), 4.0);
+    scene
+        .browser
+        .wait("[...document.querySelectorAll('.style img')].every((image) => image.naturalWidth === 288)");
+
+    // A picture of one's own.
+    let photo = scene.folder.path().join("photo.png");
+    scene.repaint(|browser| browser.choose("#file", &photo));
+    let (first, original) = (scene.browser.canvas("painted"), scene.browser.canvas("original"));
+    assert!(original[0] > 150.0 && original[2] < 80.0, "the left is red: {:?}", &original[..3]);
+    assert!(difference(&first, &original) > 8.0);
+    assert_eq!(scene.browser.number("painted.width"), 1024.0);
+
+    // Each style is another painting.
+    let mut paintings = vec![first];
+    for style in ["wave", "the_scream", "mondrian"] {
+        let click = format!("document.querySelector('input[value={style}]').click()");
+        scene.repaint(|browser| {
+            browser.value(&click);
+        });
+        let painting = scene.browser.canvas("painted");
+        for other in &paintings {
+            assert!(difference(&painting, other) > 8.0, "{style}");
+        }
+        paintings.push(painting);
+    }
+
+    // Strength, strokes, colours.
+    let slide = |id: &str, value: i32| {
+        format!("{id}.value = {value}; {id}.dispatchEvent(new Event('input', {{ bubbles: true }}))")
+    };
+    let full = scene.browser.canvas("painted");
+    scene.repaint(|browser| {
+        browser.value(&slide("strokes", 8));
+    });
+    assert!(difference(&scene.browser.canvas("painted"), &full) > 2.0);
+    assert!(scene.browser.text("document.getElementById('strokes-value').textContent").contains("broader"));
+    scene.repaint(|browser| {
+        browser.value("keep.click()");
+    });
+    let kept = scene.browser.canvas("painted");
+    assert!(difference(&kept, &original) < difference(&full, &original));
+    scene.repaint(|browser| {
+        browser.value(&slide("strength", 0));
+    });
+    assert!(difference(&scene.browser.canvas("painted"), &original) < 4.0);
+
+    // What is shown, and the whole picture, as files.
+    let downloads = scene.folder.path().join("downloads");
+    std::fs::create_dir(&downloads).expect("a folder");
+    let behaviour = json!({ "behavior": "allow", "downloadPath": downloads });
+    scene.browser.call("Browser.setDownloadBehavior", behaviour);
+    for (button, name, size) in
+        [("download", "photo-mondrian.jpg", (1024, 614)), ("full", "photo-mondrian-full.jpg", (1500, 900))]
+    {
+        scene.browser.value(&format!("document.getElementById('{button}').click()"));
+        let (file, begun) = (downloads.join(name), Instant::now());
+        let picture = loop {
+            match Picture::open(&file, &DecodeOptions::default()) {
+                Ok(picture) => break picture,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        assert_eq!((picture.width(), picture.height()), size, "{name}");
+    }
+
+    // The camera: it moves, and it is painted.
+    scene.browser.value(&slide("strength", 100));
+    scene.browser.value("camera.click()");
+    let before = scene.count();
+    scene.browser.wait("camera.getAttribute('aria-pressed') === 'true'");
+    scene.browser.wait(&format!("painted.dataset.count > {} && painted.width <= 480", before + 5.0));
+    let early = scene.browser.canvas("original");
+    assert!(difference(&scene.browser.canvas("painted"), &early) > 4.0);
+    scene.browser.wait(&format!("painted.dataset.count > {}", before + 15.0));
+    assert!(difference(&scene.browser.canvas("original"), &early) > 1.0, "the clip moves");
+    scene.browser.wait("/fps · \\d+ ms/.test(figures.textContent)");
+    scene.repaint(|browser| {
+        browser.value("camera.click()");
+    });
+    assert_eq!(scene.browser.number("painted.width"), 1024.0);
+
+    // What is no picture is said to be none.
+    std::fs::write(scene.folder.path().join("note.png"), "hello").expect("written");
+    let note = scene.folder.path().join("note.png");
+    scene.browser.choose("#file", &note);
+    scene.browser.wait("message.textContent.includes('not a picture')");
+
+    assert_eq!(scene.browser.errors, Vec::<String>::new());
+    let own = format!("localhost:{}/", scene.port);
+    let outside =
+        |url: &String| !url.contains(&own) && !url.starts_with("blob:") && !url.starts_with("data:");
+    assert_eq!(scene.browser.requests.iter().find(|url| outside(url)), None);
+}
+
+#[test]
+fn by_keyboard_alone_and_on_a_phone() {
+    let Some(mut scene) = Scene::new("by_keyboard_alone_and_on_a_phone") else { return };
+    let url = scene.url();
+    scene.browser.open(&url);
+    scene.browser.wait("painted.dataset.count >= 1 && document.querySelectorAll('.style').length === 4");
+    scene.settle();
+    let photo = scene.folder.path().join("photo.png");
+    scene.repaint(|browser| browser.choose("#file", &photo));
+
+    // Every control, in the order in which they are seen, with a ring around the one that has the focus.
+    let mut order = Vec::new();
+    for _ in 0..9 {
+        scene.browser.press(&["Tab"]);
+        order.push(scene.browser.text("document.activeElement.id || document.activeElement.name"));
+        let ring = "(() => { let at = document.activeElement; if (!at.matches(':focus-visible')) return false; \
+                    const ringed = (at) => at && getComputedStyle(at).outlineStyle === 'solid'; \
+                    return [at, at.nextElementSibling, at.closest('.frame')].some(ringed); })()";
+        assert!(scene.browser.value(ring) == true, "no ring around {order:?}");
+        let label = "(() => { const at = document.activeElement; \
+                     return at.labels?.[0]?.textContent || at.ariaLabel || at.textContent; })()";
+        assert!(!scene.browser.text(label).trim().is_empty(), "no label for {order:?}");
+    }
+    assert_eq!(
+        order,
+        ["split", "style", "strength", "strokes", "keep", "file", "camera", "download", "full"]
+    );
+
+    // The seam by arrow keys.
+    scene.browser.value("split.focus()");
+    scene.browser.press(&["ArrowLeft", "ArrowLeft", "ArrowLeft"]);
+    assert_eq!(
+        scene.browser.text("document.getElementById('frame').style.getPropertyValue('--split')"),
+        "47%"
+    );
+    assert_eq!(scene.browser.text("split.getAttribute('aria-valuetext')"), "47 % photo, 53 % painting");
+    // A style, and each setting.
+    let before = scene.browser.canvas("painted");
+    scene.browser.value("document.querySelector('input[name=style]:checked').focus()");
+    scene.repaint(|browser| browser.press(&["ArrowRight"]));
+    let painted = scene.browser.canvas("painted");
+    assert!(difference(&painted, &before) > 8.0);
+    scene.browser.value("keep.focus()");
+    scene.repaint(|browser| browser.press(&["Space"]));
+    assert!(scene.browser.value("keep.checked") == true);
+    scene.browser.value("strength.focus()");
+    scene.repaint(|browser| browser.press(&["Home"]));
+    assert!(difference(&scene.browser.canvas("painted"), &scene.browser.canvas("original")) < 4.0);
+    scene.browser.value("document.getElementById('camera').focus()");
+    scene.repaint(|browser| {
+        browser.press(&["Enter"]);
+        browser.wait("camera.getAttribute('aria-pressed') === 'true'");
+        browser.press(&["Space"]);
+        browser.wait("camera.getAttribute('aria-pressed') === 'false'");
+    });
+
+    // No screen scrolls sideways, and nothing that is pressed is smaller than a fingertip.
+    for (width, height, mobile) in [(320, 568, true), (390, 844, true), (780, 360, true), (1280, 800, false)]
+    {
+        scene.browser.screen(width, height, mobile);
+        let overflow = scene.browser.number("document.documentElement.scrollWidth - innerWidth");
+        assert!(overflow <= 0.0, "{width}×{height}: {overflow} too wide");
+        let small = scene.browser.text(
+            "[...document.querySelectorAll('.button, .style, .slider input, .switch, select')] \
+             .filter((at) => at.offsetParent && at.getBoundingClientRect().height < 24).map((at) => at.id).join()",
+        );
+        assert_eq!(small, "", "{width}×{height}");
+        assert!(
+            scene.browser.number("document.getElementById('frame').getBoundingClientRect().height") > 120.0
+        );
+    }
+    for scheme in ["light", "dark"] {
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        scene.browser.call("Emulation.setEmulatedMedia", media);
+        // WCAG's contrast of text on its ground: 4.5 to 1.
+        let contrast = scene.browser.number(
+            "(() => { const light = (color) => { const c = color.match(/[\\d.]+/g).slice(0, 3) \
+             .map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); \
+             return 0.2126 * c[0] + 0.7152 * c[1] + 0.0722 * c[2]; }; \
+             const ground = light(getComputedStyle(document.body).backgroundColor); \
+             return Math.min(...[document.body, figures, ...document.querySelectorAll('.name, .value')].map((at) => { \
+             const ink = light(getComputedStyle(at).color); \
+             return (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05); })); })()",
+        );
+        assert!(contrast >= 4.5, "{scheme}: {contrast}");
+    }
+    assert_eq!(scene.browser.errors, Vec::<String>::new());
+}
+
+#[test]
+fn other_sites_insecure_names_and_a_server_that_comes_back() {
+    let Some(mut scene) = Scene::new("other_sites_insecure_names_and_a_server_that_comes_back") else {
+        return;
+    };
+    let (url, port) = (scene.url(), scene.port);
+
+    // A page from elsewhere can neither read, nor post, nor paint.
+    scene.browser.open("about:blank");
+    for request in ["{}", "{ method: 'POST', body: 'x' }", "{ mode: 'no-cors' }"] {
+        let reached = scene
+            .browser
+            .value(&format!("fetch('{url}api/styles', {request}).then((answer) => answer.ok, () => false)"));
+        assert!(reached == false, "{request}");
+    }
+    let socket = format!(
+        "new Promise((done) => {{ const socket = new WebSocket('ws://localhost:{port}/live'); \
+         socket.onmessage = () => done('heard'); socket.onclose = () => done('closed'); }})"
+    );
+    assert_eq!(scene.browser.text(&socket), "closed");
+
+    // By a name that is neither localhost nor HTTPS the page works, and says why the camera does not.
+    scene.browser.open(&format!("http://studio.example:{port}/"));
+    scene.browser.wait("painted.dataset.count >= 1");
+    scene.browser.value("camera.click()");
+    scene.browser.wait("message.textContent.includes('HTTPS or from localhost')");
+    scene.browser.wait("message.textContent.includes('--tls-cert')");
+
+    // It comes back by itself when the server does.
+    scene.browser.open(&url);
+    scene.browser.wait("painted.dataset.count >= 1 && connection.dataset.state === 'open'");
+    scene.stop();
+    scene.browser.wait("connection.dataset.state === 'closed' || message.textContent !== ''");
+    scene.browser.wait("/shutting down|not there/.test(message.textContent)");
+    let (_, stopper, server) = begin(port);
+    (scene.stopper, scene.server) = (stopper, Some(server));
+    scene.browser.wait("connection.dataset.state === 'open'");
+    scene.settle();
+    scene.repaint(|browser| {
+        browser.value("document.querySelector('input[value=wave]').click()");
+    });
+    assert_eq!(scene.browser.text("message.textContent"), "");
+}
