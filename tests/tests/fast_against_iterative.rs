@@ -1,6 +1,8 @@
 //! The whole chain: what a shipped style's network paints is, by the very losses it was trained with, what the
 //! iterative method takes many steps to reach. Needs `IMPASTO_TEST_DATA`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::ops::ControlFlow;
 use std::path::Path;
 

@@ -189,7 +189,8 @@ fn two_styles_lie_between_their_own() {
             Style { picture: golden.style.clone(), weight: weights[0] },
             Style { picture: flat.clone(), weight: weights[1] },
         ];
-        evaluate(Device::Cpu, &criterion, &golden.content, &[golden.style.clone()]).unwrap()[0].style_share()
+        evaluate(Device::Cpu, &criterion, &golden.content, std::slice::from_ref(&golden.style)).unwrap()[0]
+            .style_share()
     };
     let (own, mixed, other) = (style([1.0, 0.0]), style([1.0, 1.0]), style([0.0, 2.0]));
     assert!(own < 1e-6 * other && own < mixed && mixed < other, "{own} {mixed} {other}");

@@ -33,9 +33,7 @@ mod webcam;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Cli, Command};
+use args::Command;
 
 fn main() -> ExitCode {
     let cli = args::parse();
