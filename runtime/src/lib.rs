@@ -1,9 +1,9 @@
 //! Paints pictures in a learned style, in a single pass.
 //!
-//! Duty of this room: the [`Stylizer`], its CPU [`engine`], pictures in and out ([`picture`], feature
-//! `pictures`), videos (`video`, feature `video`), the server (`serve`, feature `serve`), and the `impasto` command
-//! (feature `cli`). Without default features the crate is the lean
-//! library: style models, frames, the engine, and nothing else.
+//! Duty of this room: the [`Stylizer`], its CPU [`engine`], what keeps painted video calm ([`smooth`]), pictures in
+//! and out ([`picture`], feature `pictures`), videos (`video`, feature `video`), the server (`serve`, feature
+//! `serve`), and the `impasto` command (feature `cli`). Without default features the crate is the lean library: style
+//! models, frames, the engine, smoothing, and nothing else.
 //!
 //! What it must not do: train, or carry Burn in the default build (features `burn`, `cuda`, `wgpu` bring it).
 //!
@@ -25,10 +25,12 @@ mod frame;
 pub mod paint;
 #[cfg(feature = "pictures")]
 pub mod picture;
+mod pool;
 mod progress;
 pub mod quality;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod smooth;
 mod stylizer;
 #[cfg(feature = "video")]
 pub mod video;

@@ -5,6 +5,7 @@ use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::picture::{self, Picture, Resizer};
 use crate::progress::Progress;
+use crate::smooth::Smoother;
 use crate::stylizer::Stylizer;
 
 /// What is to be done around the network.
@@ -98,6 +99,8 @@ pub struct FramePainter<'a> {
     seen_painted: Frame,
     /// The painting that goes beside its frame.
     half: Frame,
+    /// Calms what changes from frame to frame.
+    smoother: Smoother,
 }
 
 impl<'a> FramePainter<'a> {
@@ -105,7 +108,13 @@ impl<'a> FramePainter<'a> {
     pub fn new(stylizer: &'a Stylizer, options: PaintOptions) -> Self {
         let nothing = || Frame::black(1, 1);
         let (seen, seen_painted, half) = (nothing(), nothing(), nothing());
-        FramePainter { stylizer, options, resizer: Resizer::new(), seen, seen_painted, half }
+        let smoother = Smoother::new(0.0);
+        FramePainter { stylizer, options, resizer: Resizer::new(), seen, seen_painted, half, smoother }
+    }
+
+    /// Smooths from frame to frame by this strength, 0 (off, as it begins) to 1: see [`Smoother`].
+    pub fn set_smoothing(&mut self, strength: f32) {
+        self.smoother.set_strength(strength);
     }
 
     /// Paints differently from the next frame on.
@@ -142,6 +151,7 @@ impl<'a> FramePainter<'a> {
     ) -> Result<(), RuntimeError> {
         let (width, height) = (frame.width(), frame.height());
         if self.options.strength == 0.0 {
+            self.smoother.reset();
             painted.reshape(width, height);
             painted.rgb_mut().copy_from_slice(frame.rgb());
             return Ok(());
@@ -156,8 +166,8 @@ impl<'a> FramePainter<'a> {
             painted.reshape(width, height);
             self.resizer.resize_into(&self.seen_painted, painted)?;
         }
-        // What smooths a video from frame to frame belongs here: it is to see the painting itself, at the frame's
-        // size, before the photo's colours and the photo are mixed in.
+        // Here it sees the painting itself, at the frame's size, before the photo's colours and the photo are mixed in.
+        self.smoother.apply(frame, painted);
         if self.options.keep_colors {
             picture::keep_colors(painted, frame)?;
         }

@@ -1,5 +1,5 @@
-//! A counting allocator proves that a frame of the same size as the one before allocates nothing, whichever thread
-//! asks for it. A test binary of its own, with one test: every allocation of the process counts.
+//! A counting allocator proves that a frame of the same size as the one before allocates nothing, painted or smoothed,
+//! whichever thread asks for it. A test binary of its own, with one test: every allocation of the process counts.
 //!
 //! The portable path is left out: it starts its threads anew for every pass, and they allocate.
 
@@ -10,6 +10,7 @@ use std::sync::{Barrier, Mutex};
 use impasto::Precision;
 use impasto::checkpoints::{Activation, Architecture, Output, Padding, StyleModel, Upsampling};
 use impasto::engine::{Engine, Isa, PaintedMut};
+use impasto::smooth::Smoother;
 use impasto::{Frame, Stylizer, StylizerOptions};
 
 struct Counting;
@@ -80,6 +81,26 @@ fn a_warm_engine_allocates_nothing() {
     }
     if !isas.is_empty() {
         from_any_thread(&models()[0]);
+    }
+    for threads in [1, 2, 3] {
+        smoothing_stays_put(threads);
+    }
+}
+
+/// The first two frames of a size make room, the others find it; so does a cut.
+fn smoothing_stays_put(threads: usize) {
+    let mut smoother = Smoother::with_threads(Smoother::DEFAULT_STRENGTH, threads);
+    for (width, height) in [(131, 57), (64, 48), (2, 1)] {
+        let sources = [frame(width, height), Frame::black(width, height)];
+        let mut painted = frame(width, height);
+        let mut video = |frames: [usize; 4]| {
+            for index in frames {
+                smoother.apply(&sources[index], &mut painted);
+            }
+        };
+        video([0, 0, 0, 0]);
+        let count = allocations(|| video([0, 1, 1, 0]));
+        assert_eq!(count, 0, "smoothing, {threads} threads, {width}×{height}");
     }
 }
 

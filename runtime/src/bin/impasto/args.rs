@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::picture::DEFAULT_MAX_PIXELS;
+use impasto::smooth::Smoother;
 use impasto::video::{Codec, parse_seconds};
 use impasto::{Device, Precision, Tile};
 
@@ -150,6 +151,9 @@ pub struct VideoArgs {
     /// Write video and painting side by side
     #[arg(long)]
     pub side_by_side: bool,
+    /// Calm what flickers from frame to frame: 0 is each frame by itself
+    #[arg(long, value_name = "0..1", default_value_t = Smoother::DEFAULT_STRENGTH, value_parser = unit_interval)]
+    pub smooth: f32,
     /// h264, h265, vp9 or av1 [default: h264; vp9 in .webm]
     #[arg(long, value_name = "CODEC")]
     pub codec: Option<Codec>,
@@ -194,6 +198,9 @@ pub struct WebcamArgs {
     /// Show picture and painting side by side
     #[arg(long)]
     pub side_by_side: bool,
+    /// Calm what flickers from frame to frame: 0 is each frame by itself
+    #[arg(long, value_name = "0..1", default_value_t = 0.0, value_parser = unit_interval)]
+    pub smooth: f32,
     /// As in a mirror: true or false [default: true for cameras]
     #[arg(long, value_name = "BOOL")]
     pub mirror: Option<bool>,

@@ -46,6 +46,7 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
         side_by_side: args.side_by_side,
     };
     let mut painter = FramePainter::new(&stylizer, paint);
+    painter.set_smoothing(args.smooth);
 
     let bar = say.frames(job.expected_frames());
     let ending = bar.clone();

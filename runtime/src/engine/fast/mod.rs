@@ -4,7 +4,7 @@
 //! - `plan`, `grid`: the program laid out for one size of frame, and cut into tasks
 //! - `planes`: where activations are kept, in memory or in a file
 //! - `frame`: what a task does: prepare rows, convolve, take moments, store
-//! - `pool`: the threads that do the tasks; `watch`: how far they are, and whether they are to stop
+//! - `crate::pool`: the threads that do the tasks; `watch`: how far they are, and whether they are to stop
 //! - `kernels`: the inner loops
 //!
 //! How a frame travels: a stage's workers bring rows of its source into small rings of prepared rows, and on the
@@ -21,7 +21,6 @@ mod kernels;
 mod moments;
 mod plan;
 mod planes;
-mod pool;
 mod program;
 mod tall;
 mod watch;
@@ -35,11 +34,11 @@ use impasto_checkpoints::{Output, StyleModel};
 
 use super::{Isa, PaintedMut, StageTime, Tile};
 use crate::error::RuntimeError;
+use crate::pool::Pool;
 use crate::progress::Progress;
 use frame::{FrameJob, Painted, State};
 use kernels::{Kernels, Store};
 use plan::Plan;
-use pool::Pool;
 use program::{Columns, Kernel, Program, Source, Target};
 use watch::Watch;
 

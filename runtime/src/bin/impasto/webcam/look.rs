@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use impasto::checkpoints::{StyleModel, shipped};
 use impasto::paint::PaintOptions;
+use impasto::smooth::Smoother;
 use impasto::{Stylizer, StylizerOptions};
 
 /// A style that can be switched to.
@@ -40,6 +41,8 @@ pub struct Look {
     pub strength: f32,
     pub keep_colors: bool,
     pub side_by_side: bool,
+    /// How much is smoothed from frame to frame.
+    pub smooth: f32,
     pub mirror: bool,
 }
 
@@ -63,6 +66,7 @@ pub enum Change {
     Weaker,
     KeepColors,
     SideBySide,
+    Smooth,
     Mirror,
 }
 
@@ -76,6 +80,8 @@ impl Look {
             Change::Weaker => self.strength = ((self.strength * 10.0).round() / 10.0 - 0.1).max(0.0),
             Change::KeepColors => self.keep_colors = !self.keep_colors,
             Change::SideBySide => self.side_by_side = !self.side_by_side,
+            Change::Smooth if self.smooth > 0.0 => self.smooth = 0.0,
+            Change::Smooth => self.smooth = Smoother::DEFAULT_STRENGTH,
             Change::Mirror => self.mirror = !self.mirror,
         }
     }
@@ -92,8 +98,14 @@ mod tests {
 
     #[test]
     fn changes_go_round_and_stay_within_bounds() {
-        let mut look =
-            Look { style: 0, strength: 0.95, keep_colors: false, side_by_side: false, mirror: true };
+        let mut look = Look {
+            style: 0,
+            strength: 0.95,
+            keep_colors: false,
+            side_by_side: false,
+            smooth: 0.0,
+            mirror: true,
+        };
         look.apply(Change::PreviousStyle, 3);
         assert_eq!(look.style, 2);
         look.apply(Change::NextStyle, 3);
@@ -106,6 +118,8 @@ mod tests {
         }
         look.apply(Change::Mirror, 3);
         look.apply(Change::KeepColors, 3);
+        look.apply(Change::Smooth, 3);
+        assert!(look.smooth > 0.0);
         assert!(!look.mirror && look.paint_options().keep_colors);
     }
 }

@@ -49,6 +49,7 @@ pub fn run(args: WebcamArgs, say: Say) -> Result<ExitCode> {
         strength: args.strength,
         keep_colors: args.keep_colors,
         side_by_side: args.side_by_side,
+        smooth: args.smooth,
         // As in a mirror, which is what people expect of a camera that looks at them.
         mirror: args.mirror.unwrap_or(matches!(source, LiveSource::Camera(_))),
     };

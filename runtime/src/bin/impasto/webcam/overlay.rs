@@ -4,11 +4,12 @@ use super::look::{Look, StyleRef};
 use super::stats::Stats;
 use super::takes::Takes;
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "left right  style",
     "up down     strength",
     "c  keep colours",
     "s  side by side",
+    "f  less flicker",
     "m  mirror",
     "r  record",
     "space  screenshot",
@@ -25,6 +26,9 @@ pub fn lines(style: &StyleRef, look: &Look, stats: &Stats, takes: &Takes<'_>, he
     }
     if look.keep_colors {
         first += "  colours kept";
+    }
+    if look.smooth > 0.0 {
+        first += "  smooth";
     }
     let mut lines = vec![first];
     if let Some(seconds) = takes.recording_seconds() {

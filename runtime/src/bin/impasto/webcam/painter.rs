@@ -134,6 +134,7 @@ fn paint_styles(
                 mirror(&mut work.source);
             }
             painter.set_options(look.paint_options());
+            painter.set_smoothing(look.smooth);
             let began = Instant::now();
             painter.paint_into(&work.source, &mut work.painted, &Progress::new())?;
             work.paint_seconds = began.elapsed().as_secs_f64();

@@ -80,6 +80,7 @@ fn action(key: Key) -> Option<Action> {
         Key::Down => Action::Change(Change::Weaker),
         Key::C => Action::Change(Change::KeepColors),
         Key::S => Action::Change(Change::SideBySide),
+        Key::F => Action::Change(Change::Smooth),
         Key::M => Action::Change(Change::Mirror),
         _ => return None,
     })
