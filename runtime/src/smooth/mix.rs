@@ -21,7 +21,7 @@ const SPARSE: usize = 8;
 const OLD: f32 = 30.0;
 
 /// See [`most_sharpen`].
-const HIGHEST: f32 = 1.6;
+const HIGHEST: f32 = 2.0;
 
 /// A pixel of the smoothed painting: RGB in 255ths, not rounded, and of how many frames it is the mean.
 type Pixel = [f32; 4];
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn no_wave_in_the_history_grows_without_bound() {
         for weight in [0.1, 0.3, 0.5, 0.72, 0.8, 0.9_f32] {
-            let sharpen = most_sharpen(weight).min(0.14);
+            let sharpen = most_sharpen(weight).min(0.17);
             let gain = (0..=50).map(|place| gain(place as f32 / 50.0, sharpen)).fold(0.0, f32::max);
             let height = (1.0 - weight) / (1.0 - weight * gain * gain);
             let limit = if sharpen > 0.0 { HIGHEST } else { 2.2 };

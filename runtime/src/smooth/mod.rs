@@ -38,7 +38,7 @@ const NOISE: f32 = 2.0;
 /// Sharpness of the smoothed painting that is aimed at, the painting's own as 1. Some of that is noise.
 const SHARPNESS: f32 = 0.95;
 /// Most that the history's detail is raised by.
-const SHARPEN: f32 = 0.14;
+const SHARPEN: f32 = 0.17;
 
 /// Calms a painted video, frame by frame. Buffers are kept from frame to frame.
 ///
@@ -75,9 +75,9 @@ pub struct Smoother {
 }
 
 impl Smoother {
-    /// The strength to use unless told: change along the motion falls to well under half, in every style and clip that
-    /// was measured (`benches/examples/smooth`), and what is mixed in is less than three frames old on the average.
-    pub const DEFAULT_STRENGTH: f32 = 0.8;
+    /// The strength to use unless told: change along a camera's motion falls to under half in every style measured,
+    /// to two fifths on the average (`benches/examples/smooth`), and what is mixed in is two frames old on the average.
+    pub const DEFAULT_STRENGTH: f32 = 0.75;
 
     /// A smoother of a strength from 0 (off) to 1 (most), with a thread for each physical core.
     pub fn new(strength: f32) -> Self {
