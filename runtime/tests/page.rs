@@ -211,6 +211,29 @@ fn a_picture_the_camera_and_every_setting() {
     });
     assert_eq!(scene.browser.number("painted.width"), 1024.0);
 
+    // A larger picture can be painted whole again, once the camera is off.
+    assert_eq!(scene.browser.value("full.hidden"), false);
+
+    // No camera stays on that nobody watches: when it does not play, and when it is asked for twice.
+    scene.browser.value(
+        "(() => { window.streams = []; const devices = navigator.mediaDevices; \
+         const ask = devices.getUserMedia.bind(devices); \
+         devices.getUserMedia = async (wish) => { const stream = await ask(wish); streams.push(stream); return stream; }; \
+         window.live = () => streams.flatMap((stream) => stream.getTracks()).filter((track) => track.readyState === 'live'); \
+         window.play = HTMLMediaElement.prototype.play; \
+         HTMLMediaElement.prototype.play = () => Promise.reject(new Error('on purpose')); })()",
+    );
+    scene.browser.value("camera.click()");
+    scene.browser.wait("message.textContent.includes('did not start: on purpose')");
+    scene.browser.wait("streams.length === 1 && live().length === 0");
+    scene.browser.value("HTMLMediaElement.prototype.play = window.play; camera.click(); camera.click()");
+    scene.browser.wait("camera.getAttribute('aria-pressed') === 'true'");
+    scene.browser.wait("streams.length === 3 && live().length === 1");
+    scene.repaint(|browser| {
+        browser.value("camera.click()");
+    });
+    scene.browser.wait("live().length === 0");
+
     // What is no picture is said to be none.
     std::fs::write(scene.folder.path().join("note.png"), "hello").expect("written");
     let note = scene.folder.path().join("note.png");

@@ -76,7 +76,7 @@ impl Format {
     }
 
     /// The longest side that the format can state.
-    fn longest_side(self) -> usize {
+    pub(crate) fn longest_side(self) -> usize {
         match self {
             Format::Png => i32::MAX as usize,
             Format::Jpeg => 65_535,

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use super::answer::Refusal;
 use super::metrics::Kind;
 use super::settings::Wish;
 use super::{Peer, Shared};
+use crate::RuntimeError;
 use crate::paint::paint_with;
 use crate::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
 
@@ -34,7 +35,7 @@ pub async fn stylize(
         return Err(Refusal::too_large("a picture", declared, limits.body_bytes));
     }
     let _place = shared.places.take(peer.address)?;
-    let picture = timeout(limits.body_time, to_bytes(body, limits.body_bytes)).await.map_err(|_| {
+    let picture = timeout(limits.body_time, read(body, limits.body_bytes)).await.map_err(|_| {
         Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
             "slow_body",
@@ -43,8 +44,7 @@ pub async fn stylize(
         )
     })?;
     let picture = picture.map_err(|error| {
-        let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
-        if limited {
+        if error.is::<LengthLimitError>() {
             Refusal::too_large("a picture", None, limits.body_bytes)
         } else {
             Refusal::bad_request("the picture did not arrive whole", "send it again")
@@ -53,15 +53,31 @@ pub async fn stylize(
     paint(&shared, peer, wish, picture).await
 }
 
-async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Bytes) -> Result<Response, Refusal> {
+/// Reads a body, chunk by chunk into one piece: chunks kept for later cost many times their size when they are small.
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, axum::BoxError> {
+    let mut body = Limited::new(body, limit);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing about a picture.
+        if let Ok(data) = frame?.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Vec<u8>) -> Result<Response, Refusal> {
     let pixels = shared.limits.pixels;
     let received = bytes.len();
     let format = wish.format.unwrap_or_else(|| own_format(&bytes));
     let settings = wish.settings;
     let work = move |easel: &mut super::painter::Easel, progress: &crate::Progress<'_>| {
+        // Nobody waits any more: the next step is not begun.
+        let go_on = || if progress.is_stopped() { Err(RuntimeError::Stopped) } else { Ok(()) };
         // Here and not before: one picture is in memory at a time, however many wait.
         let picture = Picture::from_bytes(&bytes, "the picture", &DecodeOptions { max_pixels: pixels })?;
         drop(bytes);
+        go_on()?;
         let (width, height) = match wish.size {
             Some(size) => fit_longer_side(picture.width(), picture.height(), size),
             None => (picture.width(), picture.height()),
@@ -69,17 +85,19 @@ async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Bytes) -> Re
         let painted = width as u64 * height as u64;
         let most = painted.max(settings.seen_pixels(width, height));
         if most > pixels {
-            return Ok(Err(most));
+            return Ok(Err(Refusal::too_many_pixels(most as f64, pixels)));
+        }
+        // Before the painting, not after it.
+        if let Some(refusal) = too_long(format, width, height) {
+            return Ok(Err(refusal));
         }
         let stylizer = easel.stylizer(settings.style)?;
         let painted = paint_with(stylizer, picture, &settings.options(wish.size), progress)?;
+        go_on()?;
         painted.encode(format, &EncodeOptions { quality: wish.quality }).map(Ok)
     };
     let done = shared.pictures.submit(peer.lane(), 1.0, shared.limits.paint_time, work).await?;
-    let painting = done
-        .result
-        .map_err(|error| shared.report(&error, pixels))?
-        .map_err(|most| Refusal::too_many_pixels(most as f64, pixels))?;
+    let painting = done.result.map_err(|error| shared.report(&error, pixels))??;
     shared.metrics.painted(Kind::Picture, done.waited, done.worked, received, painting.len());
     let headers = [
         (header::CONTENT_TYPE, content_type(format).to_string()),
@@ -94,6 +112,17 @@ async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Bytes) -> Re
         ),
     ];
     Ok((headers, painting).into_response())
+}
+
+/// Refuses a painting that its format cannot hold.
+fn too_long(format: Format, width: usize, height: usize) -> Option<Refusal> {
+    let longest = format.longest_side();
+    (width.max(height) > longest).then(|| {
+        Refusal::bad_request(
+            format!("format: {width}x{height} does not fit in {}", format.extension()),
+            format!("expected at most {longest} pixels a side; ask for format=png, or a smaller size"),
+        )
+    })
 }
 
 /// A JPEG is given back as a JPEG, a WebP as a WebP, all else as PNG.

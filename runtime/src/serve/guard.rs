@@ -96,7 +96,12 @@ impl Guard {
         };
         if headers.contains_key(header::ORIGIN) {
             let own = single(headers, &header::ORIGIN)
-                .and_then(|origin| origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")))
+                .and_then(|origin| {
+                    // Behind a proxy the page may have come over HTTPS without our knowing; the other way round it
+                    // is another's: anybody on the way can write a page without it.
+                    let plain = || origin.strip_prefix("http://").filter(|_| !self.secure);
+                    origin.strip_prefix("https://").or_else(plain)
+                })
                 .is_some_and(|origin| origin.eq_ignore_ascii_case(authority));
             if !own {
                 return Err(foreign_page(headers));
@@ -288,6 +293,16 @@ mod tests {
             request.insert(header::HOST, "localhost:7878".parse().unwrap());
             assert_eq!(guard.check_origin(&request).is_ok(), passes, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn with_tls_a_page_without_it_is_another() {
+        let mut guard = guard("127.0.0.1:0", None);
+        guard.secure = true;
+        let check = |origin: &str| {
+            guard.check_origin(&headers(&[("host", "localhost:7878"), ("origin", origin)])).is_ok()
+        };
+        assert!(check("https://localhost:7878") && !check("http://localhost:7878"));
     }
 
     #[test]

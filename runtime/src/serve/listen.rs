@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,10 +41,9 @@ pub struct Peer {
 impl Peer {
     /// The lane of everybody at this address.
     pub fn lane(self) -> u64 {
-        let bits = match self.address {
+        let bits = match household(self.address) {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            // A household has a /64 of its own.
-            IpAddr::V6(v6) => v6.to_bits() >> 64,
+            IpAddr::V6(v6) => v6.to_bits(),
         };
         (bits >> 64) as u64 ^ bits as u64
     }
@@ -56,7 +55,15 @@ impl fmt::Display for Peer {
     }
 }
 
-/// So many at once, and so many from one address.
+/// What counts as one address: a household has a /64 of IPv6 to itself, and more addresses in it than can be counted.
+fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// So many at once, and so many from one address (of IPv6, one /64).
 pub struct Places {
     total: usize,
     each: usize,
@@ -77,6 +84,7 @@ impl Places {
 
     /// Takes a place.
     pub fn try_take(&self, address: IpAddr) -> Option<Place> {
+        let address = household(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&address).copied().unwrap_or(0);
         if taken.values().sum::<usize>() >= self.total || (own >= self.each && !address.is_loopback()) {
@@ -106,6 +114,25 @@ impl Drop for Place {
                 taken.remove(&self.address);
             }
         }
+    }
+}
+
+/// A connection's place, and its part in the count: its own, and then that of the WebSocket that it becomes.
+pub struct Held {
+    shared: Arc<Shared>,
+    _place: Place,
+}
+
+impl Held {
+    fn new(shared: Arc<Shared>, place: Place) -> Self {
+        shared.metrics.connections.inc();
+        Held { shared, _place: place }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.dec();
     }
 }
 
@@ -156,14 +183,13 @@ pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc
             shared.metrics.refused("connections");
             continue;
         };
-        let router = router.clone().layer(Extension(peer));
+        let held = Arc::new(Held::new(Arc::clone(&shared), place));
+        let router = router.clone().layer(Extension(peer)).layer(Extension(Arc::clone(&held)));
         let (shared, tls) = (Arc::clone(&shared), tls.clone());
         let tasks = shared.tasks.clone();
         tasks.spawn(async move {
-            let _place = place;
-            shared.metrics.connections.inc();
+            let _held = held;
             connection(stream, tls, router, &shared).await;
-            shared.metrics.connections.dec();
         });
     }
 }
@@ -220,6 +246,19 @@ mod tests {
         held.clear();
         assert!(places.taken.lock().unwrap().is_empty());
         assert!(places.try_take(a).is_some());
+    }
+
+    #[test]
+    fn a_household_has_the_places_of_one_address() {
+        let places = Places::new(10, 2);
+        let take = |address: &str| places.try_take(address.parse().unwrap());
+        let held = [take("2001:db8::1"), take("2001:db8::2:1")];
+        assert!(held.iter().all(Option::is_some) && take("2001:db8::3").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+        let local: Vec<_> = (0..8).map(|_| take("::1")).collect();
+        assert!(local.iter().all(Option::is_some) && take("::1").is_none());
+        drop(held);
+        assert!(take("2001:db8::3").is_some());
     }
 
     #[test]

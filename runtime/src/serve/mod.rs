@@ -58,6 +58,8 @@ use painter::{Painter, PainterOptions};
 
 /// Styles that the live painter keeps open; their buffers for frames of a megapixel take about 100 MB each.
 const OPEN_STYLES: usize = 6;
+/// One address may take one in so many of the live clients' places.
+const CLIENTS_SHARE: usize = 4;
 /// How long open connections have to end when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -69,10 +71,10 @@ struct Shared {
     metrics: Metrics,
     live: Painter,
     pictures: Painter,
-    clients: Arc<Semaphore>,
+    clients: Places,
     places: Places,
     /// Decoding and encoding of live frames at once.
-    helpers: Semaphore,
+    helpers: Arc<Semaphore>,
     sample: OnceCell<Bytes>,
     lanes: AtomicU64,
     stop: CancellationToken,
@@ -81,14 +83,30 @@ struct Shared {
 }
 
 /// What the server tells its operator.
-type Log = Arc<dyn Fn(&str) + Send + Sync>;
+type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// How much a line matters to the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Who came and went.
+    Detail,
+    /// The server failed at something, and its callers cannot mend it.
+    Trouble,
+}
 
 impl Shared {
     /// Does a short piece of arithmetic beside the threads that serve connections.
     async fn help<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Refusal> {
         // The semaphore is never closed.
-        let _permit = self.helpers.acquire().await;
-        tokio::task::spawn_blocking(work).await.map_err(|_| {
+        let permit = Arc::clone(&self.helpers).acquire_owned().await;
+        // Who leaves does not end the work, and so does not give its place to another either.
+        let work = move || {
+            let done = work();
+            drop(permit);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| {
+            self.log(Level::Trouble, &format!("decoding or encoding failed: {error}"));
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the server failed on this picture", "")
         })
     }
@@ -98,15 +116,15 @@ impl Shared {
         self.lanes.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn log(&self, line: &str) {
-        (self.log)(line);
+    fn log(&self, level: Level, line: &str) {
+        (self.log)(level, line);
     }
 
     /// An error as its caller may see it; what is not the caller's doing goes to the operator.
     fn report(&self, error: &RuntimeError, pixels: u64) -> Refusal {
         let refusal = Refusal::from_error(error, pixels);
         if refusal.status == StatusCode::INTERNAL_SERVER_ERROR {
-            self.log(&error.to_string());
+            self.log(Level::Trouble, &error.to_string());
         }
         refusal
     }
@@ -138,16 +156,17 @@ impl Server {
     /// # Errors
     /// [`RuntimeError::Serve`] says what was wrong: the address, the token, a name, the certificate.
     pub fn bind(config: ServeConfig) -> Result<Self, RuntimeError> {
-        Self::bind_with_log(config, |_| {})
+        Self::bind_with_log(config, |_, _| {})
     }
 
-    /// As [`Server::bind`], with a function that is told, a line at a time, what an operator should know.
+    /// As [`Server::bind`], with a function that is told, a line at a time, what an operator should know,
+    /// and how much it matters.
     ///
     /// # Errors
     /// As for [`Server::bind`].
     pub fn bind_with_log(
         config: ServeConfig,
-        log: impl Fn(&str) + Send + Sync + 'static,
+        log: impl Fn(Level, &str) + Send + Sync + 'static,
     ) -> Result<Self, RuntimeError> {
         if config.styles.is_empty() {
             return Err(RuntimeError::Serve("no style to paint with; expected at least one".to_string()));
@@ -172,23 +191,24 @@ impl Server {
         let guard = Guard::new(&config, address.port())?;
         let limits = config.limits;
         let catalogue = Arc::new(Catalogue::new(config.styles));
+        let log: Log = Arc::new(log);
         let painter = |name, open_styles, background| {
             let options = PainterOptions { name, open_styles, background, stylizer: config.painter };
-            Painter::start(Arc::clone(&catalogue), options)
+            Painter::start(Arc::clone(&catalogue), options, Arc::clone(&log))
         };
         let shared = Shared {
             guard,
             metrics: Metrics::default(),
             live: painter("live", OPEN_STYLES, false)?,
             pictures: painter("pictures", 0, true)?,
-            clients: Arc::new(Semaphore::new(limits.clients.min(Semaphore::MAX_PERMITS))),
+            clients: Places::new(limits.clients, (limits.clients / CLIENTS_SHARE).max(1)),
             places: Places::new(limits.pictures, limits.pictures_per_address),
-            helpers: Semaphore::new(2),
+            helpers: Arc::new(Semaphore::new(2)),
             sample: OnceCell::new(),
             lanes: AtomicU64::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            log: Arc::new(log),
+            log,
             catalogue,
             limits,
         };
@@ -207,18 +227,23 @@ impl Server {
 
     /// The page's address, with the token if there is one.
     pub fn url(&self) -> String {
+        // An address that means every address is no address to go to. And a name has several: another program of
+        // this machine, listening on the one of them that we do not, must not be given the token.
+        let ip = self.address.ip();
+        let own = ip.is_unspecified()
+            || [Ipv4Addr::LOCALHOST.into(), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
+        match (ip, self.token()) {
+            (_, None) if own => self.url_at("localhost"),
+            (IpAddr::V4(_), Some(_)) if own => self.url_at("127.0.0.1"),
+            (IpAddr::V6(_), Some(_)) if own => self.url_at("[::1]"),
+            (IpAddr::V4(ip), _) => self.url_at(&ip.to_string()),
+            (IpAddr::V6(ip), _) => self.url_at(&format!("[{ip}]")),
+        }
+    }
+
+    /// As [`Server::url`], by another name or address of this machine (IPv6 in brackets).
+    pub fn url_at(&self, host: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        // An address that means every address is no address to go to.
-        let host = match self.address.ip() {
-            ip if ip.is_unspecified()
-                || ip == IpAddr::V4(Ipv4Addr::LOCALHOST)
-                || ip == IpAddr::V6(Ipv6Addr::LOCALHOST) =>
-            {
-                "localhost".to_string()
-            }
-            IpAddr::V6(ip) => format!("[{ip}]"),
-            ip => ip.to_string(),
-        };
         let token = self.token().map_or_else(String::new, |token| format!("?token={token}"));
         format!("{scheme}://{host}:{}/{token}", self.address.port())
     }
@@ -228,7 +253,8 @@ impl Server {
         Stopper(self.shared.stop.clone())
     }
 
-    /// From here on Ctrl-C, or the system's wish that the program end, stops it.
+    /// From here on Ctrl-C, or the system's wish that the program end, stops it; the second ends the process at
+    /// once, with exit code 130.
     pub fn stop_on_signals(&self) {
         let stop = self.shared.stop.clone();
         let _inside = self.runtime.enter();
@@ -241,8 +267,9 @@ impl Server {
                 let stop = stop.clone();
                 if let Ok(mut asked) = signal(kind) {
                     self.runtime.spawn(async move {
-                        asked.recv().await;
-                        stop.cancel();
+                        while asked.recv().await.is_some() {
+                            stop_or_exit(&stop);
+                        }
                     });
                 }
             }
@@ -250,8 +277,9 @@ impl Server {
         #[cfg(windows)]
         if let Ok(mut asked) = tokio::signal::windows::ctrl_c() {
             self.runtime.spawn(async move {
-                asked.recv().await;
-                stop.cancel();
+                while asked.recv().await.is_some() {
+                    stop_or_exit(&stop);
+                }
             });
         }
     }
@@ -270,4 +298,12 @@ impl Server {
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
     }
+}
+
+/// Stops the server, or the process when the server has been told already.
+fn stop_or_exit(stop: &CancellationToken) {
+    if stop.is_cancelled() {
+        std::process::exit(130);
+    }
+    stop.cancel();
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,19 @@ use tokio::sync::oneshot;
 use super::answer::Refusal;
 use super::catalogue::Catalogue;
 use super::queue::{FairQueue, LaneId};
+use super::{Level, Log};
 use crate::stylizer::{Stylizer, StylizerOptions};
 use crate::{Progress, RuntimeError};
 
 type Job = Box<dyn FnOnce(&mut Easel) + Send>;
 
-/// Hands jobs to a painting thread. Dropping it ends the thread.
+/// Where a job waits; who waits for it can take it back, with the picture that it holds.
+type Slot = Mutex<Option<Job>>;
+
+/// How long a painter that is dropped waits for its thread, which a job may keep busy.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Hands jobs to a painting thread. Dropping it ends the thread, at the latest when its job is done.
 pub struct Painter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -30,8 +37,10 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: FairQueue<Job>,
+    queue: FairQueue<Arc<Slot>>,
     closed: bool,
+    /// The thread is through.
+    ended: bool,
 }
 
 /// How a painter's thread is set up.
@@ -60,18 +69,20 @@ pub struct Done<R> {
 }
 
 impl Painter {
-    /// Starts the thread.
+    /// Starts the thread; `log` is told of jobs that panic.
     ///
     /// # Errors
     /// [`RuntimeError::Serve`] when the system gives no thread.
-    pub fn start(catalogue: Arc<Catalogue>, options: PainterOptions) -> Result<Self, RuntimeError> {
+    pub fn start(catalogue: Arc<Catalogue>, options: PainterOptions, log: Log) -> Result<Self, RuntimeError> {
         let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new() });
         let inside = Arc::clone(&shared);
         let work = move || {
             if options.background {
                 give_way();
             }
-            inside.work(Easel { catalogue, options, open: Vec::new() });
+            inside.work(Easel { catalogue, options, open: Vec::new() }, &log);
+            inside.lock().ended = true;
+            inside.wake.notify_all();
         };
         let thread = std::thread::Builder::new()
             .name(options.name.to_string())
@@ -92,8 +103,8 @@ impl Painter {
         job: impl FnOnce(&mut Easel, &Progress<'_>) -> R + Send + 'static,
     ) -> Result<Done<R>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        let stop = Stop(Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop.0);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
         let pushed = Instant::now();
         let job: Job = Box::new(move |easel| {
             if reply.is_closed() {
@@ -104,12 +115,14 @@ impl Painter {
             // Nobody may be waiting any more.
             let _ = reply.send(Done { result, waited: begun - pushed, worked: begun.elapsed() });
         });
+        let slot = Arc::new(Mutex::new(Some(job)));
+        let _own = Own { stop, slot: Arc::downgrade(&slot) };
         {
             let mut state = self.shared.lock();
             if state.closed {
                 return Err(closing());
             }
-            state.queue.push(lane, cost, job);
+            state.queue.push(lane, cost, slot);
         }
         self.shared.wake.notify_one();
         match tokio::time::timeout(limit, answer).await {
@@ -134,28 +147,45 @@ impl Painter {
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        state.queue.clear();
+        let waiting = std::mem::take(&mut state.queue);
         drop(state);
         self.shared.wake.notify_all();
+        drop(waiting); // with their pictures, and not while others wait for the lock
     }
 }
 
 impl Drop for Painter {
     fn drop(&mut self) {
         self.close();
-        if let Some(thread) = self.thread.take() {
+        let state = self.shared.lock();
+        let waited = self.shared.wake.wait_timeout_while(state, FAREWELL, |state| !state.ended);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let ended = state.ended;
+        drop(state);
+        if let Some(thread) = self.thread.take().filter(|_| ended) {
             let _ = thread.join(); // it catches its jobs' panics
         }
     }
 }
 
-/// Stops a job when its caller lets go of it.
-struct Stop(Arc<AtomicBool>);
+/// A caller's hold on its job: when let go of, a job that is under way is told to stop, and one that waits is
+/// dropped at once, not when its turn comes.
+struct Own {
+    stop: Arc<AtomicBool>,
+    /// The queue's.
+    slot: Weak<Slot>,
+}
 
-impl Drop for Stop {
+impl Drop for Own {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+        let job = self.slot.upgrade().and_then(|slot| take(&slot));
+        drop(job);
     }
+}
+
+fn take(slot: &Slot) -> Option<Job> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn closing() -> Refusal {
@@ -173,17 +203,22 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            if let Some(job) = state.queue.pop() {
+            // Those that were taken back are passed over.
+            while let Some(slot) = state.queue.pop() {
+                let Some(job) = take(&slot) else { continue };
                 return Some(job);
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn work(&self, mut easel: Easel) {
+    fn work(&self, mut easel: Easel, log: &Log) {
         while let Some(job) = self.next() {
             // A job that panics drops its reply, which its caller hears of.
-            if catch_unwind(AssertUnwindSafe(|| job(&mut easel))).is_err() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&mut easel))) {
+                let said = panic.downcast_ref::<&str>().copied();
+                let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                log(Level::Trouble, &format!("the painter panicked: {}", said.unwrap_or("no reason given")));
                 easel.open.clear();
             }
             easel.open.truncate(easel.options.open_styles);
@@ -240,7 +275,7 @@ mod tests {
         let catalogue = Arc::new(Catalogue::of_names(&["a", "b", "c"]));
         let stylizer = StylizerOptions { threads: Some(1), ..StylizerOptions::default() };
         let options = PainterOptions { name: "painter", open_styles, background: true, stylizer };
-        Painter::start(catalogue, options).unwrap()
+        Painter::start(catalogue, options, Arc::new(|_, _| {})).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -278,6 +313,56 @@ mod tests {
         });
         assert_eq!(refusal.await.unwrap_err().reason, "too_slow");
         seen.await.unwrap();
+    }
+
+    /// A painter whose thread is busy until the sender sends or is dropped.
+    async fn parked() -> (Arc<Painter>, std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+        let painter = Arc::new(painter(1));
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (began, begun) = oneshot::channel();
+        let parked = Arc::clone(&painter);
+        let caller = tokio::spawn(async move {
+            let park = move |_: &mut Easel, _: &Progress<'_>| {
+                let _ = began.send(());
+                let _ = gate.recv();
+            };
+            let _ = parked.submit(1, 1.0, LONG, park).await;
+        });
+        begun.await.unwrap();
+        (painter, go, caller)
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_leaves_takes_the_picture_along() {
+        let (painter, go, _caller) = parked().await;
+        let picture = Arc::new(vec![0u8; 1 << 20]);
+        for lane in 2..10 {
+            let (painter, picture) = (Arc::clone(&painter), Arc::clone(&picture));
+            let before = painter.waiting();
+            let waits = tokio::spawn({
+                let painter = Arc::clone(&painter);
+                async move { painter.submit(lane, 1.0, LONG, move |_, _| picture.len()).await.is_ok() }
+            });
+            while painter.waiting() == before {
+                tokio::task::yield_now().await;
+            }
+            waits.abort();
+            assert!(waits.await.is_err());
+        }
+        assert_eq!(Arc::strong_count(&picture), 1);
+        go.send(()).unwrap();
+        assert_eq!(painter.submit(1, 1.0, LONG, |_, _| 7).await.unwrap().result, 7);
+    }
+
+    #[tokio::test]
+    async fn ending_does_not_wait_for_ever_for_a_job() {
+        let (painter, go, caller) = parked().await;
+        caller.abort();
+        assert!(caller.await.is_err());
+        let begun = Instant::now();
+        drop(Arc::try_unwrap(painter).ok().expect("the only hold on it"));
+        assert!(begun.elapsed() < FAREWELL * 3, "{:?}", begun.elapsed());
+        drop(go);
     }
 
     #[tokio::test]

@@ -16,8 +16,9 @@ use axum::routing::{get, post};
 
 use super::answer::{Reason, Refusal, to_json};
 use super::guard::Pass;
+use super::listen::Held;
 use super::painter::Easel;
-use super::{Peer, Shared, api, live, metrics, scene};
+use super::{Level, Peer, Shared, api, live, metrics, scene};
 use crate::Progress;
 use crate::paint::{PaintOptions, paint_frame_with};
 use crate::picture::{EncodeOptions, Format, Picture};
@@ -176,6 +177,7 @@ async fn thumbnail(
 async fn live_socket(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
+    Extension(held): Extension<Arc<Held>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|_| {
@@ -189,17 +191,18 @@ async fn live_socket(
     let begun = Instant::now();
     let most = shared.limits.frame_bytes + 4;
     let upgrade = upgrade.max_message_size(most).max_frame_size(most);
-    let place = Arc::clone(&shared.clients).try_acquire_owned();
+    let place = shared.clients.try_take(peer.address);
     let task = shared.tasks.token();
     Ok(upgrade.on_upgrade(async move |socket| {
-        let _task = task;
+        let (_task, _held) = (task, held);
         match place {
-            Ok(_place) => {
+            Some(_place) => {
                 let lane = shared.next_lane();
                 live::serve(socket, Arc::clone(&shared), lane).await;
-                shared.log(&format!("{peer} painted live for {:.0} s", begun.elapsed().as_secs_f64()));
+                let seconds = begun.elapsed().as_secs_f64();
+                shared.log(Level::Detail, &format!("{peer} painted live for {seconds:.0} s"));
             }
-            Err(_) => {
+            None => {
                 shared.metrics.refused("busy");
                 live::turn_away(socket, "the server is busy: as many clients as it takes paint already")
                     .await;

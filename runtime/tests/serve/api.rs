@@ -112,6 +112,16 @@ fn mistakes_are_answered_in_json_with_a_hint() {
         let error = server.post(path, body).refusal(status);
         assert!(error.contains(expected) && error.lines().count() == 1, "{path}: {error}");
     }
+    // What does not fit in the format is refused before it is painted.
+    let long = png(&super::support::photo(16_400, 1));
+    for (path, expected) in [
+        ("/api/stylize?format=webp", "16400x1 does not fit in webp"),
+        ("/api/stylize?format=webp&size=20000", "does not fit in webp"),
+    ] {
+        let error = server.post(path, &long).refusal(400);
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+    assert_eq!(server.metric("impasto_painted_total{kind=\"picture\"}"), 0.0);
     server.get("/api/stylize").refusal(405);
     server.get("/live").refusal(426);
     server.get("/thumbnails/%ff").refusal(404);

@@ -34,7 +34,7 @@ fn it_prints_where_it_is_and_ends_well_when_asked() {
     for signal in ["-INT", "-TERM"] {
         let mut child = serve(&["--listen", "0.0.0.0:0"]).spawn().expect("started");
         let address = address(&mut child);
-        assert!(address.starts_with("http://localhost:") && address.contains("/?token="), "{address}");
+        assert!(address.starts_with("http://127.0.0.1:") && address.contains("/?token="), "{address}");
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("a signal");
         assert!(sent.success());
         assert_eq!(child.wait().expect("ended").code(), Some(0), "{signal}");

@@ -149,6 +149,24 @@ fn connections_beyond_the_limit_are_closed_at_once() {
     }
 }
 
+/// A connection that has become a WebSocket is one still.
+#[test]
+fn live_clients_count_as_connections() {
+    let mut config = config();
+    config.limits.connections = 3;
+    let server = start(config);
+    let mut held = [server.live(), server.live(), server.live()];
+    for live in &mut held {
+        live.paint(1, &png(&photo(12, 12)));
+    }
+    assert!(time_to_close(server.connect()) < Duration::from_secs(10));
+    let begun = Instant::now();
+    drop(held);
+    while server.get("/healthz").status != 200 {
+        assert!(begun.elapsed() < super::support::PATIENCE, "the places were not given back");
+    }
+}
+
 /// A reader that takes nothing does not hold a painting, and its connection, for ever.
 #[test]
 fn an_answer_that_nobody_reads_is_given_up() {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use impasto::checkpoints::StyleModel;
-use impasto::serve::{ServeConfig, Server, TlsFiles};
+use impasto::serve::{Level, ServeConfig, Server, TlsFiles};
 
 use crate::say::Say;
 use crate::serve_args::ServeArgs;
@@ -16,7 +16,11 @@ use crate::stylize::engine_options;
 const TOKEN_VARIABLE: &str = "IMPASTO_TOKEN";
 
 pub fn run(args: ServeArgs, say: Say) -> Result<ExitCode> {
-    let server = Server::bind_with_log(config(args)?, move |line| say.detail(line))?;
+    let log = move |level, line: &str| match level {
+        Level::Detail => say.detail(line),
+        Level::Trouble => say.note(line),
+    };
+    let server = Server::bind_with_log(config(args)?, log)?;
     server.stop_on_signals();
     let url = server.url();
     {
@@ -27,7 +31,7 @@ pub fn run(args: ServeArgs, say: Say) -> Result<ExitCode> {
     let address = server.address();
     if !address.ip().is_loopback() {
         if let Some(outside) = outside_address(address) {
-            say.note(&format!("from other devices: {}", url.replacen("localhost", &outside, 1)));
+            say.note(&format!("from other devices: {}", server.url_at(&outside)));
         }
         if url.starts_with("http:") {
             say.note(

@@ -33,7 +33,7 @@ const megapixels = (pixels) => `${(pixels / 1e6).toFixed(1)} megapixels`;
 
 let picture = null; // { bitmap, file, name, blob, key }
 let camera = null; // { video, stream, mirrored }
-let loading = 0; // the last picture asked for
+let loading = 0; // the last picture or camera asked for
 
 async function openPicture(file, name) {
   const asked = ++loading;
@@ -56,7 +56,7 @@ async function openPicture(file, name) {
     say("");
   }
   figures.textContent = "";
-  $("full").hidden = Math.max(bitmap.width, bitmap.height) <= PREVIEW;
+  offerFull();
   changed();
 }
 
@@ -70,22 +70,22 @@ async function startCamera(facing = "user") {
     return;
   }
   const asked = ++loading;
+  let stream = null;
   try {
     say("Asking for the camera …");
-    const stream = await navigator.mediaDevices.getUserMedia({
+    // The one camera is let go before the other is asked for: many devices give one at a time.
+    stopCamera();
+    stream = await navigator.mediaDevices.getUserMedia({
       audio: false,
       video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } },
     });
-    if (asked !== loading) {
-      for (const track of stream.getTracks()) track.stop();
-      return;
-    }
-    stopCamera();
+    if (asked !== loading) return;
     const video = document.createElement("video");
     video.muted = true;
     video.playsInline = true;
     video.srcObject = stream;
     await video.play();
+    if (asked !== loading) return;
     camera = { video, stream, facing, mirrored: facing === "user" };
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       if (camera?.stream === stream) {
@@ -96,12 +96,12 @@ async function startCamera(facing = "user") {
     $("camera").textContent = "Stop camera";
     $("camera").setAttribute("aria-pressed", "true");
     $("detail-row").hidden = false;
-    $("full").hidden = true;
-    const devices = await navigator.mediaDevices.enumerateDevices();
-    $("flip").hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
+    offerFull();
     say("");
     setSplit(0);
     pump();
+    const devices = await navigator.mediaDevices.enumerateDevices();
+    if (camera?.stream === stream) $("flip").hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
   } catch (error) {
     const words = {
       NotAllowedError: "The camera was not allowed. The browser’s address bar lets you change that.",
@@ -109,7 +109,12 @@ async function startCamera(facing = "user") {
       NotReadableError: "The camera is in use by another program.",
       OverconstrainedError: "There is no such camera here.",
     };
-    if (asked === loading) say(words[error.name] ?? `The camera did not start: ${error.message}`, "error");
+    if (asked !== loading) return;
+    say(words[error.name] ?? `The camera did not start: ${error.message}`, "error");
+    changed(); // back to the picture, if there is one
+  } finally {
+    // A camera that nobody watches must not stay on: it was refused, or something else was asked for meanwhile.
+    if (stream && camera?.stream !== stream) for (const track of stream.getTracks()) track.stop();
   }
 }
 
@@ -124,6 +129,12 @@ function stopCamera() {
   $("camera").setAttribute("aria-pressed", "false");
   $("detail-row").hidden = true;
   $("flip").hidden = true;
+  offerFull();
+}
+
+// A picture larger than its preview can be painted whole.
+function offerFull() {
+  $("full").hidden = camera !== null || !picture || Math.max(picture.bitmap.width, picture.bitmap.height) <= PREVIEW;
 }
 
 // ---------- frames: one in flight ----------
