@@ -344,27 +344,34 @@ fn the_frames_are_the_paintings() {
         return;
     }
     use impasto::Frame;
+    use impasto::smooth::Smoother;
     let studio = Studio::new();
     let (width, height, frames) = (64, 48, 5);
     ffmpeg(
         &studio,
         "-f lavfi -i testsrc=s=64x48:r=5:d=1,gblur=sigma=2 -vf format=yuv444p -c:v libx264 -qp 0 in.mkv",
     );
-    paint(&studio, "in.mkv", "out.mkv", &["--quality", "0"]);
+    paint(&studio, "in.mkv", "plain.mkv", &["--quality", "0", "--smooth", "0"]);
+    paint(&studio, "in.mkv", "calm.mkv", &["--quality", "0"]);
     let seen = "-sws_flags bicubic+accurate_rnd+full_chroma_int+full_chroma_inp -pix_fmt rgb24 -f rawvideo -";
     let seen = ffmpeg(&studio, &format!("-i in.mkv {seen}")).stdout;
-    let luma = ffmpeg(&studio, "-i out.mkv -vf extractplanes=y -f rawvideo -").stdout;
-    assert_eq!((seen.len(), luma.len()), (frames * width * height * 3, frames * width * height));
     let stylizer = impasto::Stylizer::open(studio.path("style.safetensors")).unwrap();
-    for (rgb, luma) in seen.chunks_exact(width * height * 3).zip(luma.chunks_exact(width * height)) {
-        let expected = stylizer.stylize(&Frame::new(width, height, rgb.to_vec()).unwrap()).unwrap();
-        let difference = expected.rgb().chunks_exact(3).zip(luma).map(|(rgb, &luma)| {
-            let [r, g, b] = [f64::from(rgb[0]), f64::from(rgb[1]), f64::from(rgb[2])];
-            (16.0 + 219.0 / 255.0 * (0.299 * r + 0.587 * g + 0.114 * b) - f64::from(luma)).abs()
-        });
-        let mean = difference.sum::<f64>() / luma.len() as f64;
-        // Rounding to whole levels alone gives 0.25.
-        assert!(mean < 0.5, "{mean} levels off");
+    for (name, smooth) in [("plain.mkv", 0.0), ("calm.mkv", Smoother::DEFAULT_STRENGTH)] {
+        let mut smoother = Smoother::new(smooth);
+        let luma = ffmpeg(&studio, &format!("-i {name} -vf extractplanes=y -f rawvideo -")).stdout;
+        assert_eq!((seen.len(), luma.len()), (frames * width * height * 3, frames * width * height));
+        for (rgb, luma) in seen.chunks_exact(width * height * 3).zip(luma.chunks_exact(width * height)) {
+            let source = Frame::new(width, height, rgb.to_vec()).unwrap();
+            let mut expected = stylizer.stylize(&source).unwrap();
+            smoother.apply(&source, &mut expected);
+            let difference = expected.rgb().chunks_exact(3).zip(luma).map(|(rgb, &luma)| {
+                let [r, g, b] = [f64::from(rgb[0]), f64::from(rgb[1]), f64::from(rgb[2])];
+                (16.0 + 219.0 / 255.0 * (0.299 * r + 0.587 * g + 0.114 * b) - f64::from(luma)).abs()
+            });
+            let mean = difference.sum::<f64>() / luma.len() as f64;
+            // Rounding to whole levels alone gives 0.25.
+            assert!(mean < 0.5, "{name}: {mean} levels off");
+        }
     }
 }
 
