@@ -96,6 +96,15 @@ impl Shared {
     }
 }
 
+/// Tells the window that it is over, however the painting ended.
+struct StopAtEnd<'a>(&'a Shared);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// Paints until it is over or the source ends. `first` is the first style, opened.
 pub fn paint_all(
     capture: &Capture,
@@ -104,18 +113,7 @@ pub fn paint_all(
     first: Stylizer,
     options: StylizerOptions,
 ) -> Result<()> {
-    let result = paint_styles(capture, shared, styles, first, options);
-    shared.stop();
-    result
-}
-
-fn paint_styles(
-    capture: &Capture,
-    shared: &Shared,
-    styles: &[StyleRef],
-    first: Stylizer,
-    options: StylizerOptions,
-) -> Result<()> {
+    let _end = StopAtEnd(shared);
     let (mut stylizer, mut style) = (first, 0);
     let mut work = Shown::nothing();
     while !shared.is_stopped() {
