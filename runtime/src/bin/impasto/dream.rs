@@ -1,9 +1,7 @@
 //! `impasto dream`: what a network sees in a picture, amplified.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::Result;
 use impasto_burn::iterate::{Amplified, DreamJob, dream};
@@ -11,7 +9,7 @@ use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use serde_json::json;
 
 use crate::interrupt;
-use crate::reference::{self, Canvas, Log};
+use crate::reference::{self, Canvas, Journal};
 use crate::reference_args::{DreamArgs, Layers};
 use crate::say::Say;
 
@@ -46,15 +44,11 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
         seed: args.picture.seed,
     };
     let names = "octave,iteration,width,height,objective,seconds,elapsed";
-    let mut log = Log::create(args.picture.log.as_deref(), names)?;
-    interrupt::install_lenient();
-
-    let bar = say.progress(job.octaves * job.iterations);
-    let started = Instant::now();
-    let (mut done, mut failure) = (0, None);
+    let steps = job.octaves * job.iterations;
+    let mut journal = Journal::begin(&canvas, &args.picture, names, steps, say)?;
     let (result, octaves) = dream(device, &job, &mut |step| {
-        done += 1;
-        let elapsed = started.elapsed().as_secs_f64();
+        // Octaves that are too small are left out, so there may be fewer steps than asked for.
+        journal.bar.set_length((step.octaves * step.iterations) as u64);
         let line = format!(
             "octave {}/{} {}x{}  step {}/{}  objective {:.4}  {:.2} s",
             step.octave,
@@ -66,33 +60,15 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
             step.objective,
             step.seconds
         );
-        bar.set_length((step.octaves * step.iterations) as u64);
-        bar.set_message(line.clone());
-        bar.inc(1);
-        say.detail(&line);
-        let mut keep = || -> Result<()> {
-            log.line(&format!(
-                "{},{},{},{},{},{:.4},{elapsed:.3}",
-                step.octave, step.iteration, step.width, step.height, step.objective, step.seconds
-            ))?;
-            if args.picture.save_every.is_some_and(|every| done % every as usize == 0) {
-                canvas.write_step(&step.picture()?, done)?;
-            }
-            Ok(())
-        };
-        failure = keep().err();
-        if failure.is_some() || interrupt::asked() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        let values = format!(
+            "{},{},{},{},{},{:.4}",
+            step.octave, step.iteration, step.width, step.height, step.objective, step.seconds
+        );
+        journal.step(line, &values, || step.picture())
     })?;
-    bar.finish_and_clear();
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    journal.end()?;
     canvas.write(&result)?;
-    let seconds = started.elapsed().as_secs_f64();
+    let (done, seconds) = (journal.done, journal.seconds());
     if args.picture.json {
         let octaves: Vec<_> = octaves
             .iter()
@@ -125,11 +101,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
             .collect();
         say.note(&format!("{done} steps, {seconds:.1} s, objective {}", climbs.join(", ")));
     }
-    if interrupt::asked() {
-        say.note("interrupted: what there was has been written");
-        return Ok(ExitCode::from(130));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(journal.exit_code())
 }
 
 /// The layers asked for, or those that give the known look with these weights.

@@ -1,10 +1,8 @@
 //! `impasto gatys`: a picture optimized to have its own content and the style of paintings.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 use impasto_burn::iterate::{
@@ -15,7 +13,7 @@ use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use serde_json::json;
 
 use crate::interrupt;
-use crate::reference::{self, Canvas, Log};
+use crate::reference::{self, Canvas, Journal};
 use crate::reference_args::{BalanceName, GatysArgs, Layers, OptimizerName};
 use crate::say::Say;
 
@@ -27,19 +25,15 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
     let device = reference::burn_device(args.picture.device)?;
     device.check()?;
     let job = job(&args, &canvas, say)?;
-    let mut log = Log::create(
-        args.picture.log.as_deref(),
-        "scale,step,width,height,total,content,style,tv,seconds,elapsed",
-    )?;
-    interrupt::install_lenient();
-
-    let bar = say.progress(job.steps * job.scales.len());
-    let started = Instant::now();
-    let (mut done, mut failure, mut best) = (0, None, None::<LossValues>);
+    let names = "scale,step,width,height,total,content,style,tv,seconds,elapsed";
+    let steps = job.steps * job.scales.len();
+    let mut journal = Journal::begin(&canvas, &args.picture, names, steps, say)?;
+    let mut best = None::<LossValues>;
     let result = gatys(device, &job, &mut |step| {
-        done += 1;
         let losses = &step.losses;
-        let elapsed = started.elapsed().as_secs_f64();
+        if step.step == 1 || best.as_ref().is_none_or(|best| losses.total < best.total) {
+            best = Some(losses.clone());
+        }
         let line = format!(
             "scale {}/{} {}x{}  step {}/{}  {}  {:.2} s",
             step.scale,
@@ -51,51 +45,26 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
             shares(losses),
             step.seconds
         );
-        bar.set_message(line.clone());
-        bar.inc(1);
-        say.detail(&line);
-        if step.step == 1 || best.as_ref().is_none_or(|best| losses.total < best.total) {
-            best = Some(losses.clone());
-        }
-        let mut keep = || -> Result<()> {
-            log.line(&format!(
-                "{},{},{},{},{},{},{},{},{:.4},{elapsed:.3}",
-                step.scale,
-                step.step,
-                step.width,
-                step.height,
-                losses.total,
-                losses.content_share(),
-                losses.style_share(),
-                losses.tv_share,
-                step.seconds
-            ))?;
-            if args.picture.save_every.is_some_and(|every| done % every as usize == 0) {
-                canvas.write_step(&step.picture()?, done)?;
-            }
-            Ok(())
-        };
-        failure = keep().err();
-        if failure.is_some() || interrupt::asked() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        let values = format!(
+            "{},{},{},{},{},{},{},{},{:.4}",
+            step.scale,
+            step.step,
+            step.width,
+            step.height,
+            losses.total,
+            losses.content_share(),
+            losses.style_share(),
+            losses.tv_share,
+            step.seconds
+        );
+        journal.step(line, &values, || step.picture())
     })?;
-    bar.finish_and_clear();
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    journal.end()?;
     canvas.write(&result)?;
-    let seconds = started.elapsed().as_secs_f64();
     if let Some(losses) = &best {
-        report(&args, &canvas, &result, losses, done, seconds, say)?;
+        report(&args, &canvas, &result, losses, journal.done, journal.seconds(), say)?;
     }
-    if interrupt::asked() {
-        say.note("interrupted: what there was has been written");
-        return Ok(ExitCode::from(130));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(journal.exit_code())
 }
 
 /// Weighted shares, for people.

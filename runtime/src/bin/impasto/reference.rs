@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use impasto::picture::{self, DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
@@ -13,6 +16,7 @@ use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::files::{self, Pair, Source, Target};
+use crate::interrupt;
 use crate::reference_args::{NetworkArgs, PictureArgs, PoolingName};
 use crate::say::Say;
 use crate::stylize;
@@ -169,11 +173,11 @@ pub fn reached(weights: &LossWeights, layers: &[&str]) -> Vec<String> {
 }
 
 /// A CSV file that grows line by line.
-pub struct Log(Option<(BufWriter<File>, PathBuf)>);
+struct Log(Option<(BufWriter<File>, PathBuf)>);
 
 impl Log {
     /// Starts it with a line of names; without a path, nothing is ever written.
-    pub fn create(path: Option<&Path>, names: &str) -> Result<Self> {
+    fn create(path: Option<&Path>, names: &str) -> Result<Self> {
         let Some(path) = path else { return Ok(Log(None)) };
         let file = File::create(path).with_context(|| format!("{}: cannot write", path.display()))?;
         let mut log = Log(Some((BufWriter::new(file), path.to_path_buf())));
@@ -182,10 +186,87 @@ impl Log {
     }
 
     /// Adds a line; it is in the file when this returns.
-    pub fn line(&mut self, line: &str) -> Result<()> {
+    fn line(&mut self, line: &str) -> Result<()> {
         let Some((file, path)) = &mut self.0 else { return Ok(()) };
         writeln!(file, "{line}")
             .and_then(|()| file.flush())
             .with_context(|| format!("{}: cannot write", path.display()))
+    }
+}
+
+/// What is done after every step, whatever is iterated: the line on the screen, the line in the log, a picture now and
+/// then, and a look at Ctrl-C.
+pub struct Journal<'a> {
+    canvas: &'a Canvas,
+    args: &'a PictureArgs,
+    say: Say,
+    log: Log,
+    pub bar: ProgressBar,
+    started: Instant,
+    /// Steps so far.
+    pub done: usize,
+    failure: Option<anyhow::Error>,
+}
+
+impl<'a> Journal<'a> {
+    /// Begins with the log's names; from here on the first Ctrl-C ends the steps and keeps what there is.
+    pub fn begin(
+        canvas: &'a Canvas,
+        args: &'a PictureArgs,
+        names: &str,
+        steps: usize,
+        say: Say,
+    ) -> Result<Self> {
+        let log = Log::create(args.log.as_deref(), names)?;
+        interrupt::install_lenient();
+        let (bar, started) = (say.progress(steps), Instant::now());
+        Ok(Journal { canvas, args, say, log, bar, started, done: 0, failure: None })
+    }
+
+    /// Seconds since the beginning.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// One step: its line for people, its values for the log (the seconds since the beginning follow), its picture.
+    pub fn step<E: Into<anyhow::Error>>(
+        &mut self,
+        line: String,
+        values: &str,
+        picture: impl FnOnce() -> Result<RgbPicture, E>,
+    ) -> ControlFlow<()> {
+        self.done += 1;
+        self.say.detail(&line);
+        self.bar.set_message(line);
+        self.bar.inc(1);
+        let elapsed = self.seconds();
+        let keep = || -> Result<()> {
+            self.log.line(&format!("{values},{elapsed:.3}"))?;
+            if self.args.save_every.is_some_and(|every| self.done.is_multiple_of(every as usize)) {
+                self.canvas.write_step(&picture().map_err(Into::into)?, self.done)?;
+            }
+            Ok(())
+        };
+        self.failure = keep().err();
+        if self.failure.is_some() || interrupt::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Ends the bar; gives the error that ended the steps, if one did.
+    pub fn end(&mut self) -> Result<()> {
+        self.bar.finish_and_clear();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The exit code, with a word about an interruption.
+    pub fn exit_code(&self) -> ExitCode {
+        if !interrupt::asked() {
+            return ExitCode::SUCCESS;
+        }
+        self.say.note("interrupted: what there was has been written");
+        ExitCode::from(130)
     }
 }
