@@ -84,6 +84,26 @@ pub fn conv2d<B: Backend>(
     bias: Option<Tensor<B, 1>>,
     options: ConvOptions<2>,
 ) -> Tensor<B, 4> {
+    conv2d_kept(input, weight, bias, options, &Kept::default())
+}
+
+/// What is kept of a kernel that never changes, from one [`conv2d_kept`] to the next.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    #[cfg(feature = "flex")]
+    transformed: std::sync::Arc<cpu::Transformed>,
+}
+
+/// [`conv2d`] with a kernel that never changes, and what is kept of it.
+pub(crate) fn conv2d_kept<B: Backend>(
+    input: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+    options: ConvOptions<2>,
+    kept: &Kept,
+) -> Tensor<B, 4> {
+    #[cfg(not(feature = "flex"))]
+    let _ = kept;
     #[cfg(feature = "flex")]
     let (input, weight) = {
         let [filters, _, kernel, other] = weight.dims();
@@ -101,7 +121,7 @@ pub fn conv2d<B: Backend>(
             };
             let none = || Tensor::zeros([filters], (&input.device(), input.dtype()));
             let summand = bias.clone().unwrap_or_else(none);
-            match cpu::convolution(input, weight, summand, geometry) {
+            match cpu::convolution(input, weight, summand, kept.transformed.clone(), geometry) {
                 Ok(output) => return output,
                 Err((input, weight, _)) => (input, weight),
             }

@@ -9,7 +9,7 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 use super::kind::LossNetworkKind;
 use super::plan::{self, ConvSpec, Sight, Step};
 use super::weights::LossWeights;
-use crate::backend::conv2d;
+use crate::backend::{Kept, conv2d_kept};
 use crate::error::BurnError;
 
 /// How a loss network halves its pictures.
@@ -30,12 +30,14 @@ struct Conv<B: Backend> {
     bias: Tensor<B, 1>,
     stride: usize,
     padding: usize,
+    /// Of the weight, shared with the copies on other backends.
+    kept: Kept,
 }
 
 impl<B: Backend> Conv<B> {
     fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
-        relu(conv2d(x, self.weight.clone(), Some(self.bias.clone()), options))
+        relu(conv2d_kept(x, self.weight.clone(), Some(self.bias.clone()), options, &self.kept))
     }
 
     fn to_autodiff<A: AutodiffBackend<InnerBackend = B>>(&self) -> Conv<A> {
@@ -44,6 +46,7 @@ impl<B: Backend> Conv<B> {
             bias: Tensor::from_inner(self.bias.clone()),
             stride: self.stride,
             padding: self.padding,
+            kept: self.kept.clone(),
         }
     }
 }
@@ -135,6 +138,7 @@ impl<B: Backend> LossNetwork<B> {
                 bias: Tensor::<B, 1>::from_data(TensorData::new(bias, [spec.output]), device).cast(dtype),
                 stride: spec.stride,
                 padding: spec.padding,
+                kept: Kept::default(),
             })
         };
         let stages = plan

@@ -78,7 +78,7 @@ impl<B: Backend> ConvLayer<B> {
                 };
                 Geometry { rows: axis(height), columns: axis(width), kernel, stride }
             };
-            match convolution(input, weight, bias, geometry) {
+            match convolution(input, weight, bias, Default::default(), geometry) {
                 Ok(output) => return output,
                 Err(tensors) => tensors,
             }
@@ -108,7 +108,7 @@ impl<B: Backend> ConvLayer<B> {
                 };
                 Geometry { rows: axis(height), columns: axis(width), kernel, stride: 1 }
             };
-            match convolution(input, weight, bias, geometry) {
+            match convolution(input, weight, bias, Default::default(), geometry) {
                 Ok(output) => return output,
                 Err(tensors) => tensors,
             }
@@ -140,7 +140,7 @@ impl<B: Backend> ConvLayer<B> {
                     |size| Axis::dilated(size, 2, kernel as isize - 1 - crop as isize, 2 * size + kernel - 1);
                 Geometry { rows: axis(height), columns: axis(width), kernel, stride: 1 }
             };
-            match convolution(input, turned, bias, geometry) {
+            match convolution(input, turned, bias, Default::default(), geometry) {
                 Ok(output) => return output,
                 Err((input, _, bias)) => (input, weight, bias),
             }

@@ -4,6 +4,8 @@
 //! the seen plane which row of the stored plane it shows, or none (zero). So reflection, zero padding, nearest
 //! doubling and the dilation of a transposed convolution cost a look-up while rows are gathered, never a pass.
 
+use std::ops::Range;
+
 /// Marks a seen row that shows nothing (zeros).
 const NOTHING: u32 = u32::MAX;
 
@@ -13,22 +15,39 @@ pub(crate) struct Axis {
     /// Length of the stored plane along this axis.
     pub(crate) stored: usize,
     sources: Vec<u32>,
+    /// The seen rows that show stored ones one after the other: the longest such run, which is copied in one piece.
+    run: Range<usize>,
+    /// Zeros before the plane, where there are only zeros around it.
+    zeros: Option<usize>,
 }
 
 impl Axis {
     fn new(stored: usize, seen: usize, source: impl Fn(isize) -> Option<isize>) -> Self {
-        let sources = (0..seen as isize)
+        let sources: Vec<u32> = (0..seen as isize)
             .map(|at| match source(at) {
                 Some(from) if (0..stored as isize).contains(&from) => from as u32,
                 _ => NOTHING,
             })
             .collect();
-        Axis { stored, sources }
+        let mut run = 0..0;
+        let mut start = 0;
+        for at in 0..seen {
+            let goes_on =
+                at > start && sources[at] != NOTHING && sources[at - 1].checked_add(1) == Some(sources[at]);
+            if !goes_on {
+                start = at;
+            }
+            if sources[at] != NOTHING && at + 1 - start > run.len() {
+                run = start..at + 1;
+            }
+        }
+        Axis { stored, sources, run, zeros: None }
     }
 
     /// The plane with zeros around it.
     pub(crate) fn zeros(stored: usize, before: usize, after: usize) -> Self {
-        Self::new(stored, stored + before + after, |at| Some(at - before as isize))
+        let axis = Self::new(stored, stored + before + after, |at| Some(at - before as isize));
+        Axis { zeros: Some(before), ..axis }
     }
 
     /// The plane, every row `times` (1 or 2) times over, mirrored at its outermost row (which is not repeated).
@@ -59,6 +78,11 @@ impl Axis {
         })
     }
 
+    /// Zeros before the plane, if zeros are all that is seen beside it.
+    pub(crate) fn zeros_before(&self) -> Option<usize> {
+        self.zeros
+    }
+
     /// Length of the seen plane.
     pub(crate) fn seen(&self) -> usize {
         self.sources.len()
@@ -82,19 +106,31 @@ impl Axis {
 
     /// Writes the seen line of a stored line.
     pub(crate) fn gather(&self, stored: &[f32], seen: &mut [f32]) {
-        for (to, &from) in seen.iter_mut().zip(&self.sources) {
+        let seen = &mut seen[..self.sources.len()];
+        for at in (0..self.run.start).chain(self.run.end..self.sources.len()) {
             // `NOTHING` is past the end of every line.
-            *to = stored.get(from as usize).copied().unwrap_or(0.0);
+            seen[at] = stored.get(self.sources[at] as usize).copied().unwrap_or(0.0);
+        }
+        if let Some(from) = self.source_of_run() {
+            seen[self.run.clone()].copy_from_slice(&stored[from..][..self.run.len()]);
         }
     }
 
     /// Adds a seen line's values to the stored places that they came from: the transpose of [`Axis::gather`].
     pub(crate) fn scatter_add(&self, seen: &[f32], stored: &mut [f32]) {
-        for (value, &to) in seen.iter().zip(&self.sources) {
-            if let Some(place) = stored.get_mut(to as usize) {
-                *place += value;
+        for at in (0..self.run.start).chain(self.run.end..self.sources.len()) {
+            if let Some(place) = stored.get_mut(self.sources[at] as usize) {
+                *place += seen[at];
             }
         }
+        if let Some(to) = self.source_of_run() {
+            let places = &mut stored[to..][..self.run.len()];
+            places.iter_mut().zip(&seen[self.run.clone()]).for_each(|(place, value)| *place += value);
+        }
+    }
+
+    fn source_of_run(&self) -> Option<usize> {
+        (!self.run.is_empty()).then(|| self.sources[self.run.start] as usize)
     }
 }
 
@@ -117,6 +153,8 @@ mod tests {
         assert_eq!(seen(&Axis::doubled_zeros(2, 1)), [0., 1., 1., 2., 2., 0.]);
         assert_eq!(seen(&Axis::dilated(2, 2, 1, 6)), [0., 1., 0., 2., 0., 0.]);
         assert_eq!(seen(&Axis::dilated(3, 2, -1, 4)), [0., 2., 0., 3.]);
+        assert_eq!(seen(&Axis::dilated(4, 1, -1, 4)), [2., 3., 4., 0.]);
+        assert_eq!(seen(&Axis::dilated(1, 1, 3, 3)), [0., 0., 0.]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::axis::Axis;
+use super::winograd::{self, Transformed};
 
 /// What a convolution does besides its weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +32,34 @@ impl Geometry {
         (self.rows.output(self.kernel, self.stride), self.columns.output(self.kernel, self.stride))
     }
 
-    fn stored_plane(&self) -> usize {
+    pub(super) fn stored_plane(&self) -> usize {
         self.rows.stored * self.columns.stored
     }
 
-    /// The geometry of the convolution over the output's gradient that gives the seen plane's gradient:
+    /// The geometry of the convolution over the output's gradient that gives the seen plane's gradient (or the stored
+    /// one's: [`Geometry::folds`]):
     /// `dSeen[y] = Σ_j D[y + j] · W[k − 1 − j]`, D the output's gradient dilated by the stride behind `k − 1` zeros.
     fn adjoint(&self) -> Geometry {
         let (height, width) = self.output();
-        let axis = |output: usize, seen: usize| {
-            Axis::dilated(output, self.stride, self.kernel as isize - 1, seen + self.kernel - 1)
+        let reach = self.kernel - 1;
+        let axis = |output: usize, axis: &Axis| match axis.zeros_before() {
+            Some(before) if !self.folds() => {
+                Axis::dilated(output, 1, reach as isize - before as isize, axis.stored + reach)
+            }
+            _ => Axis::dilated(output, self.stride, reach as isize, axis.seen() + reach),
         };
         Geometry {
-            rows: axis(height, self.rows.seen()),
-            columns: axis(width, self.columns.seen()),
+            rows: axis(height, &self.rows),
+            columns: axis(width, &self.columns),
             kernel: self.kernel,
             stride: 1,
         }
+    }
+
+    /// Whether the adjoint gives the gradient of the seen plane, which is folded back to the stored one. With zeros
+    /// around it, it gives that of the stored plane at once: what the zeros would get is of no use to anybody.
+    fn folds(&self) -> bool {
+        self.stride != 1 || self.rows.zeros_before().is_none() || self.columns.zeros_before().is_none()
     }
 
     /// Output rows a tile: patches of about 1 MiB, so that they stay in the second-level cache, but not fewer
@@ -174,16 +186,16 @@ fn copy_taps<const K: usize>(from: &[f32], pitch: usize, to: &mut [f32]) {
 }
 
 /// A matrix in a slice: element (r, c) at `r · row_stride + c · column_stride`.
-struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+pub(super) struct Matrix<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 /// `out = left · right`, or `out += left · right` when `add`; `out` is row-major without gaps.
-fn multiply(out: &mut [f32], left: &Matrix, right: &Matrix, add: bool) {
+pub(super) fn multiply(out: &mut [f32], left: &Matrix, right: &Matrix, add: bool) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(right.rows, k, "inner sizes of a matrix product");
     assert_eq!(out.len(), m * n, "size of a matrix product");
@@ -227,6 +239,22 @@ fn multiply(out: &mut [f32], left: &Matrix, right: &Matrix, add: bool) {
 /// - bias: `[filters]`, or none
 /// - output: `[batch, filters, height, width]` of [`Geometry::output`]
 pub(crate) fn forward(
+    input: &[f32],
+    weight: &[f32],
+    transformed: &Transformed,
+    bias: Option<&[f32]>,
+    channels: usize,
+    geometry: &Geometry,
+) -> Vec<f32> {
+    let filters = weight.len() / (channels * geometry.kernel * geometry.kernel);
+    if winograd::pays(channels, filters, geometry) {
+        return winograd::forward(input, transformed.forward(weight), bias, channels, geometry);
+    }
+    plain_forward(input, weight, bias, channels, geometry)
+}
+
+/// [`forward`] by patches.
+pub(super) fn plain_forward(
     input: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
@@ -286,26 +314,20 @@ pub(crate) fn forward(
 pub(crate) fn input_gradient(
     output_gradient: &[f32],
     weight: &[f32],
+    transformed: &Transformed,
     channels: usize,
     geometry: &Geometry,
 ) -> Vec<f32> {
     if geometry.stride == 1 {
-        gathered_input_gradient(output_gradient, weight, channels, geometry)
+        gathered_input_gradient(output_gradient, weight, transformed, channels, geometry)
     } else {
         scattered_input_gradient(output_gradient, weight, channels, geometry)
     }
 }
 
-/// At stride 1: the seen plane's gradient is a convolution of the output's, then folded back.
-fn gathered_input_gradient(
-    output_gradient: &[f32],
-    weight: &[f32],
-    channels: usize,
-    geometry: &Geometry,
-) -> Vec<f32> {
-    let taps = geometry.kernel * geometry.kernel;
+/// `W'[c, m, i, j] = W[m, c, k−1−i, k−1−j]`
+pub(super) fn turned(weight: &[f32], channels: usize, taps: usize) -> Vec<f32> {
     let filters = weight.len() / (channels * taps);
-    // W'[c, m, i, j] = W[m, c, k−1−i, k−1−j]
     let mut turned = vec![0.0; weight.len()];
     for filter in 0..filters {
         for channel in 0..channels {
@@ -314,7 +336,29 @@ fn gathered_input_gradient(
             to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
         }
     }
-    let seen = forward(output_gradient, &turned, None, filters, &geometry.adjoint());
+    turned
+}
+
+/// At stride 1: the gradient is a convolution of the output's, folded back where the seen plane is not the stored one.
+fn gathered_input_gradient(
+    output_gradient: &[f32],
+    weight: &[f32],
+    transformed: &Transformed,
+    channels: usize,
+    geometry: &Geometry,
+) -> Vec<f32> {
+    let taps = geometry.kernel * geometry.kernel;
+    let filters = weight.len() / (channels * taps);
+    let adjoint = geometry.adjoint();
+    let seen = if winograd::pays(filters, channels, &adjoint) {
+        let kernel = transformed.adjoint(weight, channels);
+        winograd::forward(output_gradient, kernel, None, filters, &adjoint)
+    } else {
+        plain_forward(output_gradient, &turned(weight, channels, taps), None, filters, &adjoint)
+    };
+    if !geometry.folds() {
+        return seen;
+    }
     let seen_plane = geometry.rows.seen() * geometry.columns.seen();
     let mut gradient = vec![0.0; seen.len() / seen_plane * geometry.stored_plane()];
     gradient

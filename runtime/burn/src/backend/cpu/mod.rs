@@ -7,8 +7,10 @@
 mod axis;
 mod conv;
 mod norm;
+mod winograd;
 
 use std::any::Any;
+use std::sync::Arc;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -22,6 +24,7 @@ use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
 use super::Cpu;
 pub(crate) use axis::Axis;
 pub(crate) use conv::Geometry;
+pub(crate) use winograd::Transformed;
 
 /// A tensor of `Autodiff<Cpu>`.
 type Tracked = <Autodiff<Cpu> as BackendTypes>::FloatTensorPrimitive;
@@ -73,10 +76,13 @@ pub(crate) type Operands<B> = (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 1>);
 /// - input: `[batch, channels, height, width]`, the geometry's stored plane
 /// - weight: `[filters, channels, kernel, kernel]`
 /// - bias: `[filters]`
+///
+/// `transformed` is this weight's, or fresh for a weight that changes.
 pub(crate) fn convolution<B: Backend>(
     input: Tensor<B, 4>,
     weight: Tensor<B, 4>,
     bias: Tensor<B, 1>,
+    transformed: Arc<Transformed>,
     geometry: impl FnOnce(&Tensor<B, 4>) -> Geometry,
 ) -> Result<Tensor<B, 4>, Operands<B>> {
     if !is_cpu::<B>() {
@@ -84,29 +90,38 @@ pub(crate) fn convolution<B: Backend>(
     }
     let geometry = geometry(&input);
     let inputs = [primitive(input.clone()), primitive(weight.clone()), primitive(bias.clone())];
-    let plain_geometry = geometry.clone();
+    let kernel = Kernel { geometry, transformed };
     let output = dispatch::<B, 3, 4>(
         inputs,
-        |[input, weight, bias]| convolve(&input, &weight, &bias, &plain_geometry),
-        |tensors| tracked_convolution(tensors, geometry),
+        |[input, weight, bias]| convolve(&input, &weight, &bias, &kernel),
+        |tensors| tracked_convolution(tensors, kernel.clone()),
     );
     output.ok_or((input, weight, bias))
 }
 
-fn convolve(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, geometry: &Geometry) -> FlexTensor {
+/// What a convolution is given beside its tensors.
+#[derive(Debug, Clone)]
+struct Kernel {
+    geometry: Geometry,
+    transformed: Arc<Transformed>,
+}
+
+fn convolve(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, kernel: &Kernel) -> FlexTensor {
+    let Kernel { geometry, transformed } = kernel;
     let [batch, channels, _, _] = input.shape().dims();
     let [filters, ..] = weight.shape().dims::<4>();
     let (height, width) = geometry.output();
-    let output = conv::forward(values(input), values(weight), Some(values(bias)), channels, geometry);
+    let output =
+        conv::forward(values(input), values(weight), transformed, Some(values(bias)), channels, geometry);
     tensor(output, &[batch, filters, height, width])
 }
 
-fn tracked_convolution(tensors: [Tracked; 3], geometry: Geometry) -> Tracked {
+fn tracked_convolution(tensors: [Tracked; 3], kernel: Kernel) -> Tracked {
     let [input, weight, bias] = tensors.each_ref().map(|tensor| tensor.primitive.to_contiguous());
-    let output = convolve(&input, &weight, &bias, &geometry);
+    let output = convolve(&input, &weight, &bias, &kernel);
     let nodes = tensors.map(|tensor| tensor.node);
     match Convolution.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => operation.finish((input, weight, geometry), output),
+        OpsKind::Tracked(operation) => operation.finish((input, weight, kernel), output),
         OpsKind::UnTracked(operation) => operation.finish(output),
     }
 }
@@ -115,16 +130,17 @@ fn tracked_convolution(tensors: [Tracked; 3], geometry: Geometry) -> Tracked {
 struct Convolution;
 
 impl Backward<Cpu, 3> for Convolution {
-    type State = (FlexTensor, FlexTensor, Geometry);
+    type State = (FlexTensor, FlexTensor, Kernel);
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [of_input, of_weight, of_bias] = ops.parents;
-        let (input, weight, geometry) = ops.state;
+        let (input, weight, Kernel { geometry, transformed }) = ops.state;
         let upstream = gradients.consume::<Cpu>(&ops.node).to_contiguous();
         let [filters, channels, kernel, _] = weight.shape().dims();
         let [batch, ..] = input.shape().dims::<4>();
         if let Some(node) = of_input {
-            let gradient = conv::input_gradient(values(&upstream), values(&weight), channels, &geometry);
+            let gradient =
+                conv::input_gradient(values(&upstream), values(&weight), &transformed, channels, &geometry);
             let shape = [batch, channels, geometry.rows.stored, geometry.columns.stored];
             gradients.register::<Cpu>(node.id, tensor(gradient, &shape));
         }
