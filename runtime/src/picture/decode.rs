@@ -221,6 +221,13 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
     false
 }
 
+/// What a picture in memory says of its size (width, height in pixels, as stored), read from its head alone.
+#[cfg(feature = "serve")]
+pub(crate) fn declared_size(bytes: &[u8]) -> Option<(usize, usize)> {
+    let size = || ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?.into_dimensions().ok();
+    fenced(size).flatten().map(|(width, height)| (width as usize, height as usize))
+}
+
 /// Runs `work`, turning a panic into `None` without a word on stderr.
 fn fenced<T>(work: impl FnOnce() -> T) -> Option<T> {
     thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });

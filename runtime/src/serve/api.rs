@@ -1,21 +1,31 @@
 //! The interface for programs: a picture's bytes in, the painting's bytes out.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 
 use super::answer::Refusal;
+use super::listen::Place;
 use super::metrics::Kind;
 use super::settings::Wish;
 use super::{Peer, Shared};
 use crate::RuntimeError;
 use crate::paint::paint_with;
-use crate::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
+use crate::picture::{DecodeOptions, EncodeOptions, Format, Picture, declared_size, fit_longer_side};
+
+/// Bytes of a painting that the connection is given at once.
+const PIECE: usize = 64 << 10;
+/// What any picture costs beside its pixels, in megapixels: opening a style.
+const MIN_COST: f64 = 0.05;
 
 /// `POST /api/stylize`
 pub async fn stylize(
@@ -34,7 +44,7 @@ pub async fn stylize(
     if declared.is_some_and(|bytes: u64| bytes > limits.body_bytes as u64) {
         return Err(Refusal::too_large("a picture", declared, limits.body_bytes));
     }
-    let _place = shared.places.take(peer.address)?;
+    let place = shared.places.take(peer.address)?;
     let picture = timeout(limits.body_time, read(body, limits.body_bytes)).await.map_err(|_| {
         Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -50,7 +60,7 @@ pub async fn stylize(
             Refusal::bad_request("the picture did not arrive whole", "send it again")
         }
     })?;
-    paint(&shared, peer, wish, picture).await
+    paint(&shared, peer, wish, picture, place).await
 }
 
 /// Reads a body, chunk by chunk into one piece: chunks kept for later cost many times their size when they are small.
@@ -66,8 +76,15 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, axum::BoxError> {
     Ok(bytes)
 }
 
-async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Vec<u8>) -> Result<Response, Refusal> {
+async fn paint(
+    shared: &Arc<Shared>,
+    peer: Peer,
+    wish: Wish,
+    bytes: Vec<u8>,
+    place: Place,
+) -> Result<Response, Refusal> {
     let pixels = shared.limits.pixels;
+    let cost = cost(&bytes, &wish).min(pixels as f64 / 1e6);
     let received = bytes.len();
     let format = wish.format.unwrap_or_else(|| own_format(&bytes));
     let settings = wish.settings;
@@ -96,7 +113,7 @@ async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Vec<u8>) -> 
         go_on()?;
         painted.encode(format, &EncodeOptions { quality: wish.quality }).map(Ok)
     };
-    let done = shared.pictures.submit(peer.lane(), 1.0, shared.limits.paint_time, work).await?;
+    let done = shared.pictures.submit(peer.lane(), cost, shared.limits.paint_time, work).await?;
     let painting = done.result.map_err(|error| shared.report(&error, pixels))??;
     shared.metrics.painted(Kind::Picture, done.waited, done.worked, received, painting.len());
     let headers = [
@@ -111,7 +128,49 @@ async fn paint(shared: &Arc<Shared>, peer: Peer, wish: Wish, bytes: Vec<u8>) -> 
             ),
         ),
     ];
-    Ok((headers, painting).into_response())
+    Ok((headers, Body::new(Painting { rest: painting.into(), _place: place })).into_response())
+}
+
+/// What a picture takes of the painter, in megapixels that the network sees. What declares no size is refused soon.
+fn cost(bytes: &[u8], wish: &Wish) -> f64 {
+    let (width, height) = declared_size(bytes).unwrap_or((1, 1));
+    let (width, height) = match wish.size {
+        Some(size) => fit_longer_side(width, height, size),
+        None => (width, height),
+    };
+    MIN_COST + wish.settings.seen_pixels(width, height) as f64 / 1e6
+}
+
+/// A painting on its way. It keeps its place until the last piece is taken over by the connection, so that callers
+/// who take nothing cannot have ever more paintings kept for them.
+struct Painting {
+    rest: Bytes,
+    _place: Place,
+}
+
+impl HttpBody for Painting {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }
 
 /// Refuses a painting that its format cannot hold.

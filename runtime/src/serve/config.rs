@@ -20,9 +20,10 @@ const OPENING_STYLE: &str = "starry_night";
 pub struct ServeConfig {
     /// Where it listens. On addresses other than loopback it asks for a token.
     pub listen: SocketAddr,
-    /// Names by which it may be called (`Host`), beside those of loopback: those of a proxy before it, say.
+    /// Names by which it may be called (`Host`), beside those of loopback: those of a proxy before it, say. With
+    /// one it asks for a token on loopback too.
     pub allow_hosts: Vec<String>,
-    /// What callers must know; `None`: nothing on loopback, a fresh one elsewhere.
+    /// What callers must know; `None`: nothing on loopback under its own names, a fresh one elsewhere.
     pub token: Option<String>,
     /// Certificate chain and private key (PEM files), for HTTPS.
     pub tls: Option<TlsFiles>,

@@ -61,7 +61,8 @@ impl Guard {
         }
         let token = match &config.token {
             Some(token) => Some(checked_token(token)?),
-            None if loopback => None,
+            // A further name means a proxy before it, and behind that anybody.
+            None if loopback && config.allow_hosts.is_empty() => None,
             None => Some(fresh_token()?),
         };
         Ok(Guard {
@@ -309,6 +310,9 @@ mod tests {
     fn a_token_is_asked_for_beyond_loopback() {
         assert_eq!(guard("127.0.0.1:0", None).token(), None);
         assert_eq!(guard("[::1]:0", Some(TOKEN)).token(), Some(TOKEN));
+        let mut proxied = ServeConfig::with_styles(Vec::new());
+        proxied.allow_hosts = vec!["studio.example".into()];
+        assert!(Guard::new(&proxied, 1).unwrap().token().is_some());
         let (one, other) = (guard("0.0.0.0:0", None), guard("0.0.0.0:0", None));
         assert!(one.token().unwrap().len() == 32 && one.token() != other.token());
     }

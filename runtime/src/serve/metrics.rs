@@ -52,8 +52,8 @@ pub struct Metrics {
 }
 
 fn seconds() -> Histogram {
-    // 1 ms to 32 s.
-    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+    // 1 ms to 262 s: a picture may take minutes ([`super::Limits::paint_time`]).
+    Histogram::new(exponential_buckets(0.001, 2.0, 19))
 }
 
 impl Default for Metrics {

@@ -137,6 +137,8 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
+    /// The first of the names that it was given.
+    name: Option<String>,
 }
 
 /// Ends a server, from any thread.
@@ -189,6 +191,7 @@ impl Server {
         })?;
         let address = listener.local_addr().map_err(failed)?;
         let guard = Guard::new(&config, address.port())?;
+        let name = config.allow_hosts.first().cloned();
         let limits = config.limits;
         let catalogue = Arc::new(Catalogue::new(config.styles));
         let log: Log = Arc::new(log);
@@ -212,7 +215,7 @@ impl Server {
             catalogue,
             limits,
         };
-        Ok(Server { runtime, listener, address, tls, shared: Arc::new(shared) })
+        Ok(Server { runtime, listener, address, tls, shared: Arc::new(shared), name })
     }
 
     /// The address it listens on.
@@ -228,12 +231,16 @@ impl Server {
     /// The page's address, with the token if there is one.
     pub fn url(&self) -> String {
         // An address that means every address is no address to go to. And a name has several: another program of
-        // this machine, listening on the one of them that we do not, must not be given the token.
+        // this machine, listening on the one of them that we do not, must not be given the token. It cannot show
+        // our certificate, which is for names.
+        if let (Some(_), Some(name)) = (&self.tls, &self.name) {
+            return self.url_at(name);
+        }
         let ip = self.address.ip();
         let own = ip.is_unspecified()
             || [Ipv4Addr::LOCALHOST.into(), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
         match (ip, self.token()) {
-            (_, None) if own => self.url_at("localhost"),
+            _ if own && (self.token().is_none() || self.tls.is_some()) => self.url_at("localhost"),
             (IpAddr::V4(_), Some(_)) if own => self.url_at("127.0.0.1"),
             (IpAddr::V6(_), Some(_)) if own => self.url_at("[::1]"),
             (IpAddr::V4(ip), _) => self.url_at(&ip.to_string()),

@@ -272,10 +272,14 @@ mod tests {
     use super::*;
 
     fn painter(open_styles: usize) -> Painter {
+        painter_with_log(open_styles, Arc::new(|_, _| {}))
+    }
+
+    fn painter_with_log(open_styles: usize, log: Log) -> Painter {
         let catalogue = Arc::new(Catalogue::of_names(&["a", "b", "c"]));
         let stylizer = StylizerOptions { threads: Some(1), ..StylizerOptions::default() };
         let options = PainterOptions { name: "painter", open_styles, background: true, stylizer };
-        Painter::start(catalogue, options, Arc::new(|_, _| {})).unwrap()
+        Painter::start(catalogue, options, log).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -294,11 +298,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_one_callers_error() {
-        let painter = painter(1);
+    async fn a_panic_is_one_callers_error_and_told_to_the_operator() {
+        let (told, line) = std::sync::mpsc::channel();
+        let painter =
+            painter_with_log(1, Arc::new(move |level, line| drop(told.send((level, line.to_owned())))));
         let refusal = painter.submit(1, 1.0, LONG, |_, _| panic!("on purpose")).await.map(|_: Done<()>| ());
         assert_eq!(refusal.unwrap_err().status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(painter.submit(1, 1.0, LONG, |_, _| 7).await.unwrap().result, 7);
+        assert_eq!(line.recv().unwrap(), (Level::Trouble, "the painter panicked: on purpose".to_string()));
     }
 
     #[tokio::test]

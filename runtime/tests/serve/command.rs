@@ -1,10 +1,11 @@
 //! `impasto serve` as a command: what it prints, how it ends, what it refuses to begin.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use super::support::model;
+use super::support::{jpeg, model, photo};
 
 fn serve(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
@@ -44,6 +45,31 @@ fn it_prints_where_it_is_and_ends_well_when_asked() {
     }
 }
 
+/// A second Ctrl-C does not wait for what is under way.
+#[cfg(unix)]
+#[test]
+fn asked_twice_it_ends_at_once() {
+    let mut child = serve(&["--listen", "0", "--threads", "1"]).spawn().expect("started");
+    let address = address(&mut child);
+    let port: u16 =
+        address.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let picture = jpeg(&photo(5000, 4000));
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let head =
+        format!("POST /api/stylize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", picture.len());
+    stream.write_all(&[head.as_bytes(), &picture].concat()).expect("sent");
+    let interrupt = || {
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(sent.expect("a signal").success());
+    };
+    // Once its whole body is there, one place is taken for seconds; the metrics do not know of it before the end.
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt();
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt();
+    assert_eq!(child.wait().expect("ended").code(), Some(130));
+}
+
 #[cfg(unix)]
 #[test]
 fn ones_own_model_is_offered_first() {
@@ -57,7 +83,7 @@ fn ones_own_model_is_offered_first() {
     let port = address.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port.expect("a port"))).expect("connected");
     let request = b"GET /api/styles HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut stream, request).expect("sent");
+    stream.write_all(request).expect("sent");
     let answer = super::support::Answer::read(&mut stream);
     let styles: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert_eq!(styles[0]["name"], name);

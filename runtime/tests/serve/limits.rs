@@ -188,3 +188,32 @@ fn an_answer_that_nobody_reads_is_given_up() {
     }
     drop(stream);
 }
+
+/// A painting that is being sent keeps its caller's place: who takes nothing cannot have ever more of them made.
+#[test]
+fn a_painting_on_its_way_keeps_its_place() {
+    let mut config = config();
+    config.limits.pictures = 1;
+    config.limits.send_time = Duration::from_secs(600);
+    let server = start(config);
+    let picture = png(&noise(1400));
+    let mut stream = server.connect();
+    // More than the system's buffers hold.
+    stream
+        .write_all(&server.head("POST", "/api/stylize?strength=0&size=2400&format=png", &[], picture.len()))
+        .expect("sent");
+    stream.write_all(&picture).expect("sent");
+    server.wait_for("impasto_painted_total{kind=\"picture\"}", 1.0);
+    let small = png(&photo(12, 12));
+    for _ in 0..3 {
+        server.post("/api/stylize", &small).refusal(503);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let answer = Answer::read(&mut stream);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-length"), Some(answer.body.len().to_string().as_str()));
+    let begun = Instant::now();
+    while server.post("/api/stylize", &small).status != 200 {
+        assert!(begun.elapsed() < super::support::PATIENCE, "the place was not given back");
+    }
+}

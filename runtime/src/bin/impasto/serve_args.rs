@@ -13,11 +13,12 @@ pub struct ServeArgs {
     /// Where to listen: an address, a port, or both. Beyond loopback callers must know a token
     #[arg(long, value_name = "[ADDRESS:]PORT", default_value = "127.0.0.1:7878", value_parser = listen_address)]
     pub listen: SocketAddr,
-    /// The token that callers must know, 16 characters or more [default: a fresh one beyond loopback, else none;
+    /// The token that callers must know, 16 characters or more [default: a fresh one beyond loopback or with --allow-host, else none;
     /// the variable IMPASTO_TOKEN sets it too, unseen by other users of the machine]
     #[arg(long)]
     pub token: Option<String>,
-    /// A further name by which browsers may call this server: that of a proxy before it, say
+    /// A further name by which browsers may call this server: that of a proxy before it, say. Callers must know a
+    /// token then
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
     /// Certificate chain for HTTPS, which browsers want before they give the camera to a page from elsewhere
