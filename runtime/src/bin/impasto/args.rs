@@ -65,15 +65,36 @@ pub struct StylizeArgs {
     /// Let the network see the picture at this scale: above 1 for finer strokes, below 1 for broader ones
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = stroke_scale)]
     pub stroke_scale: f32,
-    /// How much of the painting: 0 is the photo, 1 the painting
+    #[command(flatten)]
+    pub look: LookArgs,
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Paint again whenever the model file changes, until interrupted
+    #[arg(long, requires = "model")]
+    pub watch: bool,
+    #[command(flatten)]
+    pub result: ResultArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// What is done with a painting before it is shown or written; the same for pictures, videos and cameras.
+#[derive(Args)]
+pub struct LookArgs {
+    /// How much of the painting: 0 is the picture as it was, 1 the painting
     #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
     pub strength: f32,
-    /// Keep the photo's colours: only the luminance is painted
+    /// Keep the picture's colours: only the luminance is painted
     #[arg(long)]
     pub keep_colors: bool,
-    /// Write photo and painting side by side
+    /// Put picture and painting side by side
     #[arg(long)]
     pub side_by_side: bool,
+}
+
+/// How picture files are read and written.
+#[derive(Args)]
+pub struct FileArgs {
     /// Quality of JPEG files
     #[arg(long, value_name = "1..100", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: u8,
@@ -81,19 +102,19 @@ pub struct StylizeArgs {
     #[arg(long, value_enum)]
     pub format: Option<FormatName>,
     /// Refuse pictures that declare more pixels than this
-    #[arg(long, value_name = "N", default_value_t = 150_000_000)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     pub max_pixels: u64,
+}
+
+/// What becomes of earlier results, and how this one is told.
+#[derive(Args)]
+pub struct ResultArgs {
     /// Replace files that exist
     #[arg(long)]
     pub overwrite: bool,
-    /// Paint again whenever the model file changes, until interrupted
-    #[arg(long, requires = "model")]
-    pub watch: bool,
     /// Report in JSON on standard output
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    pub engine: EngineArgs,
 }
 
 /// Commands that a build may lack, and the features that bring them.
@@ -142,15 +163,8 @@ pub struct VideoArgs {
     /// Let the network see the frames at this scale: above 1 for finer strokes, below 1 for broader ones
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = stroke_scale)]
     pub stroke_scale: f32,
-    /// How much of the painting: 0 is the video, 1 the painting
-    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
-    pub strength: f32,
-    /// Keep the video's colours: only the luminance is painted
-    #[arg(long)]
-    pub keep_colors: bool,
-    /// Write video and painting side by side
-    #[arg(long)]
-    pub side_by_side: bool,
+    #[command(flatten)]
+    pub look: LookArgs,
     /// Calm what flickers from frame to frame: 0 is each frame by itself
     #[arg(long, value_name = "0..1", default_value_t = Smoother::DEFAULT_STRENGTH, value_parser = unit_interval)]
     pub smooth: f32,
@@ -165,12 +179,8 @@ pub struct VideoArgs {
     /// [default: veryfast; 5 vp9, 10 av1]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Replace a file that exists
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Report in JSON on standard output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub result: ResultArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -189,15 +199,8 @@ pub struct WebcamArgs {
     /// Frames a second that the camera is asked for
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=240))]
     pub fps: u32,
-    /// How much of the painting: 0 is the camera's picture, 1 the painting
-    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = unit_interval)]
-    pub strength: f32,
-    /// Keep the colours: only the luminance is painted
-    #[arg(long)]
-    pub keep_colors: bool,
-    /// Show picture and painting side by side
-    #[arg(long)]
-    pub side_by_side: bool,
+    #[command(flatten)]
+    pub look: LookArgs,
     /// Calm what flickers from frame to frame: 0 is each frame by itself
     #[arg(long, value_name = "0..1", default_value_t = 0.0, value_parser = unit_interval)]
     pub smooth: f32,
@@ -315,12 +318,8 @@ pub struct ImportArgs {
     /// Number type of the file
     #[arg(long, value_enum, default_value_t = DtypeName::F32)]
     pub dtype: DtypeName,
-    /// Replace a file that exists
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Report in JSON on standard output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub result: ResultArgs,
 }
 
 #[derive(Args)]

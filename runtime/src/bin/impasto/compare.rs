@@ -106,10 +106,10 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         return Err(error);
     }
     for pair in &plan.pairs {
-        stylize::refuse_existing(&pair.target, args.overwrite)?;
+        stylize::refuse_existing(&pair.target, args.result.overwrite)?;
     }
     for name in ["report.json", "report.md"] {
-        stylize::refuse_existing(&Target::File(args.output.join(name)), args.overwrite)?;
+        stylize::refuse_existing(&Target::File(args.output.join(name)), args.result.overwrite)?;
     }
     fs::create_dir_all(&args.output)
         .with_context(|| format!("{}: cannot make the folder", args.output.display()))?;
@@ -150,7 +150,7 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     let json = serde_json::to_string_pretty(&report)?;
     save(&args.output.join("report.json"), &json)?;
     save(&args.output.join("report.md"), &markdown(&report))?;
-    if args.json {
+    if args.result.json {
         writeln!(std::io::stdout().lock(), "{json}")?;
     }
     Ok(if interrupt::asked() { ExitCode::from(130) } else { ExitCode::SUCCESS })

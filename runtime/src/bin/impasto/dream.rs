@@ -22,7 +22,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
     device.check()?;
     let guide = match &args.guide {
         Some(path) => {
-            let guide = reference::open_rgb(path, args.picture.max_pixels)?;
+            let guide = reference::open_rgb(path, args.picture.files.max_pixels)?;
             let (width, height) = guide.size_for(GUIDE_SIDE.min(guide.longer_side()));
             Some(guide.resized(width, height))
         }
@@ -69,7 +69,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
     journal.end()?;
     canvas.write(&result)?;
     let (done, seconds) = (journal.done, journal.seconds());
-    if args.picture.json {
+    if args.picture.result.json {
         let octaves: Vec<_> = octaves
             .iter()
             .map(|octave| {

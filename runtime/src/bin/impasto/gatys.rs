@@ -87,7 +87,7 @@ fn report(
     seconds: f64,
     say: Say,
 ) -> Result<()> {
-    if !args.picture.json {
+    if !args.picture.result.json {
         let each = seconds / steps.max(1) as f64;
         say.note(&format!("{steps} steps, {seconds:.1} s ({each:.2} s a step), {}", shares(losses)));
         return Ok(());
@@ -115,7 +115,7 @@ fn job(args: &GatysArgs, canvas: &Canvas, say: Say) -> Result<GatysJob> {
         bail!("--style-weights: {} for {} paintings", args.style_weights.len(), args.styles.len());
     }
     for (at, path) in args.styles.iter().enumerate() {
-        let picture = reference::open_rgb(path, args.picture.max_pixels)?;
+        let picture = reference::open_rgb(path, args.picture.files.max_pixels)?;
         styles.push(Style { picture, weight: args.style_weights.get(at).copied().unwrap_or(1.0) });
     }
     let content = reference::to_rgb(&canvas.picture.frame)?;
@@ -144,7 +144,7 @@ fn job(args: &GatysArgs, canvas: &Canvas, say: Say) -> Result<GatysJob> {
     let start = match args.init.to_str() {
         Some("content") => Start::Content,
         Some("noise") => Start::Noise,
-        _ => Start::Picture(reference::open_rgb(Path::new(&args.init), args.picture.max_pixels)?),
+        _ => Start::Picture(reference::open_rgb(Path::new(&args.init), args.picture.files.max_pixels)?),
     };
     let method = match args.optimizer {
         OptimizerName::Lbfgs => Method::Lbfgs { history: default_history(content.width(), content.height()) },

@@ -35,7 +35,7 @@ pub struct Canvas {
 impl Canvas {
     /// Reads the picture, after a look at whether its result can be written.
     pub fn open(input: &Path, args: &PictureArgs) -> Result<Self> {
-        if args.json && args.output == Path::new("-") {
+        if args.result.json && args.output == Path::new("-") {
             bail!("--json and -o - both want standard output; hint: give -o a file");
         }
         if args.save_every.is_some() && args.output == Path::new("-") {
@@ -44,14 +44,14 @@ impl Canvas {
         if input.is_dir() {
             bail!("{}: is a folder; expected one picture", input.display());
         }
-        let format = args.format.map(Format::from);
+        let format = args.files.format.map(Format::from);
         let mut plan = files::plan(&[input.to_path_buf()], &args.output, format.map(Format::extension))?;
         let Some(pair) = plan.pairs.pop() else { bail!("{}: no picture", input.display()) };
         if let (Target::File(path), None) = (&pair.target, format) {
             Format::from_path(path)?;
         }
-        stylize::refuse_existing(&pair.target, args.overwrite)?;
-        let decode = DecodeOptions { max_pixels: args.max_pixels };
+        stylize::refuse_existing(&pair.target, args.result.overwrite)?;
+        let decode = DecodeOptions { max_pixels: args.files.max_pixels };
         let mut picture = stylize::read(&pair.source, &decode)?;
         if args.size > 0 {
             let (width, height) = fit_longer_side(picture.width(), picture.height(), args.size as usize);
@@ -61,10 +61,10 @@ impl Canvas {
             picture,
             pair,
             format,
-            encode: EncodeOptions { quality: args.quality },
-            strength: args.strength,
-            keep_colors: args.keep_colors,
-            side_by_side: args.side_by_side,
+            encode: EncodeOptions { quality: args.files.quality },
+            strength: args.look.strength,
+            keep_colors: args.look.keep_colors,
+            side_by_side: args.look.side_by_side,
         })
     }
 

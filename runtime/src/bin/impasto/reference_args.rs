@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use impasto::Device;
+use impasto::picture::DEFAULT_MAX_PIXELS;
 use impasto_burn::loss_network::LossNetworkChoice;
 
-use crate::args::FormatName;
+use crate::args::{FileArgs, LookArgs, ResultArgs};
 
 /// Layers with weights, as typed: `relu1_2,relu3_3=0.5`, and for a dream also `relu4_2:37`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,30 +30,12 @@ pub struct PictureArgs {
     /// Resize so that the longer side has N pixels; 0 leaves the picture as it is, which takes long
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(0..=65_535))]
     pub size: u32,
-    /// How much of the painting: 0 is the photo, 1 the painting
-    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = crate::args::unit_interval)]
-    pub strength: f32,
-    /// Keep the photo's colours: only the luminance is painted
-    #[arg(long)]
-    pub keep_colors: bool,
-    /// Write photo and painting side by side
-    #[arg(long)]
-    pub side_by_side: bool,
-    /// Quality of JPEG files
-    #[arg(long, value_name = "1..100", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub quality: u8,
-    /// Format of the result [default: by OUT's extension; in a folder the input's own, else png]
-    #[arg(long, value_enum)]
-    pub format: Option<FormatName>,
-    /// Refuse pictures that declare more pixels than this
-    #[arg(long, value_name = "N", default_value_t = 150_000_000)]
-    pub max_pixels: u64,
-    /// Replace files that exist
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Report in JSON on standard output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub look: LookArgs,
+    #[command(flatten)]
+    pub files: FileArgs,
+    #[command(flatten)]
+    pub result: ResultArgs,
     /// Write a line for each step to a CSV file
     #[arg(long, value_name = "FILE.csv")]
     pub log: Option<PathBuf>,
@@ -220,14 +203,10 @@ pub struct CompareArgs {
     #[arg(long)]
     pub offline: bool,
     /// Refuse pictures that declare more pixels than this
-    #[arg(long, value_name = "N", default_value_t = 150_000_000)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     pub max_pixels: u64,
-    /// Replace files that exist
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Report in JSON on standard output
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub result: ResultArgs,
     #[command(flatten)]
     pub engine: crate::args::EngineArgs,
 }

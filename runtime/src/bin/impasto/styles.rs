@@ -59,7 +59,7 @@ fn find(style: &str) -> Result<StyleModel> {
 }
 
 fn import_file(args: ImportArgs, say: Say) -> Result<()> {
-    if !args.overwrite && args.output.symlink_metadata().is_ok() {
+    if !args.result.overwrite && args.output.symlink_metadata().is_ok() {
         bail!("{}: exists already; hint: --overwrite replaces it", args.output.display());
     }
     if args.output.extension().is_none_or(|extension| extension != "safetensors") {
@@ -82,7 +82,7 @@ fn import_file(args: ImportArgs, say: Say) -> Result<()> {
         let _guard = interrupt::writing();
         model.save(&args.output)?;
     }
-    if args.json {
+    if args.result.json {
         return print(json_line(&facts(&model))?);
     }
     say.note(&format!("{}\n{}", args.output.display(), describe(&model).trim_end()));

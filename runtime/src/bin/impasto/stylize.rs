@@ -48,13 +48,13 @@ struct Painted {
 impl Job {
     /// Checks what can be checked before anything is painted.
     pub fn new(args: StylizeArgs, say: Say) -> Result<Self> {
-        if args.json && args.output == Path::new("-") {
+        if args.result.json && args.output == Path::new("-") {
             bail!("--json and -o - both want standard output; hint: give -o a file");
         }
         if args.inputs.iter().filter(|input| *input == Path::new("-")).count() > 1 {
             bail!("-: standard input holds one picture; give - once");
         }
-        let format = args.format.map(Format::from);
+        let format = args.files.format.map(Format::from);
         let plan = files::plan(&args.inputs, &args.output, format.map(Format::extension))?;
         for pair in &plan.pairs {
             // A wrong extension is known now; painting for a minute first would waste it.
@@ -72,16 +72,16 @@ impl Job {
             paint: PaintOptions {
                 size: args.size.map(|size| size as usize),
                 stroke_scale: args.stroke_scale,
-                strength: args.strength,
-                keep_colors: args.keep_colors,
-                side_by_side: args.side_by_side,
+                strength: args.look.strength,
+                keep_colors: args.look.keep_colors,
+                side_by_side: args.look.side_by_side,
             },
-            decode: DecodeOptions { max_pixels: args.max_pixels },
-            encode: EncodeOptions { quality: args.quality },
+            decode: DecodeOptions { max_pixels: args.files.max_pixels },
+            encode: EncodeOptions { quality: args.files.quality },
             format,
-            overwrite: args.overwrite,
+            overwrite: args.result.overwrite,
             watch: args.watch,
-            json: args.json,
+            json: args.result.json,
             say,
         })
     }

@@ -23,7 +23,7 @@ const INTERRUPTED: u8 = 130;
 pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
     // What can be known at once comes first: it costs nothing, and waiting for it would.
     Container::from_path(&args.output)?;
-    if !args.overwrite && args.output.exists() {
+    if !args.result.overwrite && args.output.exists() {
         bail!("{}: exists already; hint: --overwrite replaces it", args.output.display());
     }
     let tools = Tools::find()?;
@@ -41,9 +41,9 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
     let paint = PaintOptions {
         size: None, // frames are decoded at their size
         stroke_scale: args.stroke_scale,
-        strength: args.strength,
-        keep_colors: args.keep_colors,
-        side_by_side: args.side_by_side,
+        strength: args.look.strength,
+        keep_colors: args.look.keep_colors,
+        side_by_side: args.look.side_by_side,
     };
     let mut painter = FramePainter::new(&stylizer, paint);
     painter.set_smoothing(args.smooth);
@@ -72,7 +72,7 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
     for note in &report.notes {
         say.note(&format!("note: {note}"));
     }
-    if args.json {
+    if args.result.json {
         writeln!(std::io::stdout().lock(), "{}", in_json(&report, &args.output, &stylizer.metadata().name))?;
     } else {
         say.note(&in_words(&report));

@@ -46,9 +46,9 @@ pub fn run(args: WebcamArgs, say: Say) -> Result<ExitCode> {
     let styles = styles(&args);
     let look = Look {
         style: 0,
-        strength: args.strength,
-        keep_colors: args.keep_colors,
-        side_by_side: args.side_by_side,
+        strength: args.look.strength,
+        keep_colors: args.look.keep_colors,
+        side_by_side: args.look.side_by_side,
         smooth: args.smooth,
         // As in a mirror, which is what people expect of a camera that looks at them.
         mirror: args.mirror.unwrap_or(matches!(source, LiveSource::Camera(_))),
