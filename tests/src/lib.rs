@@ -8,6 +8,11 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// Those of the page on embedding, compiled, and run where they need no file.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
+
 use std::path::{Path, PathBuf};
 
 use impasto::Frame;
