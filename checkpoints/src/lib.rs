@@ -1,14 +1,16 @@
 //! The style model as a file.
 //!
 //! Duty of this room: what a style model is ([`Architecture`], [`StyleModel`], [`Metadata`]), how it is
-//! written and read (safetensors), how foreign models come in (`import`, behind a feature), and the
-//! styles that ship with the project ([`shipped`]).
+//! written and read (safetensors), how foreign models come in (`import`, behind a feature) and go out (`export`,
+//! likewise), and the styles that ship with the project ([`shipped`]).
 //!
 //! What it must not do: run a network, decode a picture, or depend on Burn.
 
 mod architecture;
 mod atomic;
 mod error;
+#[cfg(feature = "export")]
+pub mod export;
 mod file;
 #[cfg(feature = "import")]
 pub mod import;

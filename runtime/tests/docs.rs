@@ -379,6 +379,9 @@ fn what_is_named_in_passing_exists() {
         "runtime/src/bin/impasto/args.rs",
         "runtime/src/bin/impasto/serve_args.rs",
         "runtime/src/bin/impasto/reference_args.rs",
+        "runtime/src/bin/impasto/export.rs",
+        "runtime/src/bin/impasto/devices.rs",
+        "runtime/src/bin/impasto/man.rs",
         "trainer/src/config.rs",
         "trainer/src/bin/impasto-train/args.rs",
     ];

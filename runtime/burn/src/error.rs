@@ -16,7 +16,7 @@ pub enum BurnError {
     },
     /// This program was built without the backend for the device.
     #[error(
-        "device {device}: this impasto was built without {name}; hint: cargo install --path runtime --features {feature}"
+        "device {device}: this impasto was built without {name}; hint: cargo install --path runtime --features {feature} (impasto-train: --path trainer)"
     )]
     NotBuilt {
         /// The device asked for.

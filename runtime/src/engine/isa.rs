@@ -93,8 +93,8 @@ impl Isa {
         Ok(isa)
     }
 
-    /// Whether bf16 is faster than f32 on it.
-    pub(super) fn gains_from_bf16(self) -> bool {
+    /// Whether bf16 is faster than f32 on it: what [`Precision::Auto`](super::Precision::Auto) goes by, beside the model.
+    pub fn gains_from_bf16(self) -> bool {
         self >= Isa::Avx512Bf16
     }
 }

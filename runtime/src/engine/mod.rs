@@ -3,13 +3,14 @@
 //! - `plain`: safe Rust, pass by pass; the reference for the rest, and what runs where there is nothing better
 //! - `fast`: the same network by rows, with kernels for AVX2, AVX-512 and bf16
 //! - `lower`: every kind of convolution as plain ones, for both
-//! - `isa`: which instruction set is used
+//! - `isa`: which instruction set is used; `cpu`: the processor's name
 //! - `tile`: how large pictures are cut, and where their activations are kept
 //! - `threads`: how many threads unless told
 //! - `output`: from the last layer's values to bytes
 //!
 //! Results do not depend on the number of threads, and are the same from run to run on the same instruction set.
 
+mod cpu;
 #[cfg(target_arch = "x86_64")]
 mod fast;
 mod isa;
@@ -27,8 +28,9 @@ use impasto_checkpoints::StyleModel;
 
 use crate::error::RuntimeError;
 use crate::progress::Progress;
+pub use cpu::cpu_name;
 pub use isa::{ISA_VARIABLE, Isa};
-pub use threads::default_threads;
+pub use threads::{default_threads, physical_cores};
 pub use tile::Tile;
 
 /// PSNR in dB of bf16 against f32 from which on the difference is not seen.

@@ -8,7 +8,7 @@ pub fn default_threads() -> usize {
 }
 
 /// Physical cores of the machine, where the system says (Linux).
-fn physical_cores() -> Option<usize> {
+pub fn physical_cores() -> Option<usize> {
     let mut cores = std::collections::BTreeSet::new();
     for cpu in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
         // A core is known by the list of its threads.

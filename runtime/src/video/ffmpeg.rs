@@ -46,6 +46,11 @@ impl Tools {
         Ok(Tools { ffmpeg, ffprobe, version })
     }
 
+    /// Where ffmpeg is.
+    pub fn path(&self) -> &Path {
+        &self.ffmpeg
+    }
+
     /// ffmpeg's own word for its version.
     pub fn version(&self) -> &str {
         &self.version

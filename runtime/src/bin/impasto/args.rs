@@ -10,7 +10,8 @@ use impasto::{Device, Precision, Tile};
 
 /// Paints pictures in a learned style, in a single pass.
 #[derive(Parser)]
-#[command(name = "impasto", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "impasto", version, long_version = crate::version::long())]
+#[command(propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// Say nothing but errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
@@ -31,10 +32,16 @@ pub enum Command {
     /// Paint the camera in a window as it comes
     #[cfg(feature = "webcam")]
     Webcam(WebcamArgs),
-    /// List, show and import styles
+    /// List, show, import and export styles
     Styles(StylesArgs),
     /// Measure how fast frames are painted here
     Bench(BenchArgs),
+    /// What can paint here: the processor, GPUs, and ffmpeg for videos
+    Devices(crate::devices::DevicesArgs),
+    /// Write a script that completes commands, options and styles in a shell
+    Completions(crate::completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(crate::man::ManArgs),
     /// A page in the browser that paints pictures and the camera, and an interface for programs
     #[cfg(feature = "serve")]
     Serve(crate::serve_args::ServeArgs),
@@ -300,6 +307,8 @@ pub enum StylesCommand {
     },
     /// Turn a PyTorch or TF-style transform network into a style model
     Import(ImportArgs),
+    /// Write a style model for other programs
+    Export(crate::export::ExportArgs),
 }
 
 #[derive(Args)]

@@ -6,14 +6,18 @@ mod args;
 mod bench;
 #[cfg(feature = "reference")]
 mod compare;
+mod completions;
+mod devices;
 #[cfg(feature = "reference")]
 mod dream;
+mod export;
 mod files;
 #[cfg(feature = "reference")]
 mod gatys;
 mod interrupt;
 #[cfg(any(feature = "reference", feature = "webcam"))]
 mod lettering;
+mod man;
 #[cfg(feature = "reference")]
 mod plot;
 #[cfg(feature = "reference")]
@@ -27,6 +31,7 @@ mod serve;
 mod serve_args;
 mod styles;
 mod stylize;
+mod version;
 mod video;
 #[cfg(feature = "webcam")]
 mod webcam;
@@ -45,6 +50,9 @@ fn main() -> ExitCode {
         Command::Webcam(args) => webcam::run(args, say),
         Command::Styles(args) => styles::run(args, say),
         Command::Bench(args) => bench::run(args, say),
+        Command::Devices(args) => devices::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args, say),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args, say),
         #[cfg(feature = "reference")]

@@ -1,4 +1,4 @@
-//! `impasto styles`: what there is, what a model is, and foreign models in.
+//! `impasto styles`: what there is, what a model is, and foreign models in; `export` takes them out.
 
 use std::io::Write;
 use std::path::Path;
@@ -21,6 +21,7 @@ pub fn run(args: StylesArgs, say: Say) -> Result<ExitCode> {
             print(if json { json_line(&facts(&model))? } else { describe(&model) })?;
         }
         StylesCommand::Import(args) => import_file(args, say)?,
+        StylesCommand::Export(args) => crate::export::run(args, say)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -49,7 +50,7 @@ fn list(json: bool) -> Result<()> {
 }
 
 /// A shipped style by name, else a file. A name that is also a file in the current folder means the style.
-fn find(style: &str) -> Result<StyleModel> {
+pub fn find(style: &str) -> Result<StyleModel> {
     if shipped::names().any(|name| name == style)
         || !(style.contains(['/', '.']) || Path::new(style).exists())
     {
@@ -191,11 +192,13 @@ fn name_of(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default()
 }
 
-fn json_line(value: &impl Serialize) -> Result<String> {
+/// A value as one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string(value)? + "\n")
 }
 
-fn print(text: String) -> Result<()> {
+/// Writes to standard output; an error is the reader's going away, or a full disk.
+pub fn print(text: String) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

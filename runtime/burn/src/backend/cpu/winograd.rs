@@ -25,7 +25,7 @@ const REACH: usize = 6;
 const POINTS: usize = REACH * REACH;
 
 /// Floats of inputs and products at the points that a block may have, about.
-const BLOCK: usize = 3 << 19;
+const BLOCK: usize = 1 << 20;
 /// Fewest and most patches of a block: with fewer, reading the weights costs more than the products.
 const PATCHES: Range<usize> = 128..1024;
 
@@ -138,7 +138,13 @@ pub(super) fn forward(
         let (inputs, products) =
             (&mut inputs[..channels * POINTS * patches], &mut products[..filters * POINTS * patches]);
 
-        inputs.par_chunks_exact_mut(POINTS * patches).enumerate().for_each(|(channel, points)| {
+        // `[point, channel, patch]`, and each channel's rows of it for its task.
+        let mut rows: Vec<Vec<&mut [f32]>> = (0..channels).map(|_| Vec::with_capacity(POINTS)).collect();
+        for (row, points) in inputs.chunks_exact_mut(patches).enumerate() {
+            rows[row % channels].push(points);
+        }
+        rows.into_par_iter().enumerate().for_each(|(channel, mut points)| {
+            let points = &mut points[..];
             SCRATCH.with_borrow_mut(|scratch| {
                 for (at, line) in block.clone().enumerate() {
                     let plane = (line / cut.lines * channels + channel) * geometry.stored_plane();
@@ -147,7 +153,7 @@ pub(super) fn forward(
                     input_line(plane, geometry, &cut, line % cut.lines, again, scratch);
                     let Scratch { phases, between, .. } = scratch;
                     let (first, across) = (at * cut.across, cut.across);
-                    Arch::new().dispatch(InputPoints { phases, between, points, patches, first, across });
+                    Arch::new().dispatch(InputPoints { phases, between, points, first, across });
                 }
             });
         });
@@ -161,10 +167,10 @@ pub(super) fn forward(
                 column_stride: 1,
             };
             let values = Matrix {
-                values: &inputs[point * patches..],
+                values: &inputs[point * channels * patches..][..channels * patches],
                 rows: channels,
                 columns: patches,
-                row_stride: POINTS * patches,
+                row_stride: patches,
                 column_stride: 1,
             };
             multiply(product, &weights, &values, false);
@@ -313,19 +319,18 @@ fn from_points<S: Simd>(simd: S, [a, b, c, d, e, f]: [S::f32s; REACH]) -> [S::f3
 }
 
 /// `Bᵀ d B` of a line of patches.
-struct InputPoints<'a> {
+struct InputPoints<'a, 'b> {
     /// `[row, phase, pitch]`.
     phases: &'a [f32],
     /// Room for as many.
     between: &'a mut Vec<f32>,
-    /// `[point, patches]`, written from patch `first` on.
-    points: &'a mut [f32],
-    patches: usize,
+    /// A row of patches for each point, written from patch `first` on.
+    points: &'a mut [&'b mut [f32]],
     first: usize,
     across: usize,
 }
 
-impl WithSimd for InputPoints<'_> {
+impl WithSimd for InputPoints<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -348,8 +353,8 @@ impl WithSimd for InputPoints<'_> {
                     simd.partial_load_f32s(&line[x % PATCH * pitch + x / PATCH..][at..end])
                 });
                 for (x, value) in to_points(simd, values).into_iter().enumerate() {
-                    let to = (y * REACH + x) * self.patches + self.first;
-                    simd.partial_store_f32s(&mut self.points[to..][at..end], value);
+                    let points = &mut self.points[y * REACH + x][self.first..];
+                    simd.partial_store_f32s(&mut points[at..end], value);
                 }
             }
         }
