@@ -14,6 +14,9 @@ use impasto::serve::{ServeConfig, Server, Stopper};
 use impasto::{Frame, StylizerOptions};
 use serde_json::json;
 
+/// A server with a further name asks for one.
+const TOKEN: &str = "0123456789abcdef";
+
 /// The browser, a server with the shipped styles, and a folder with `clip.y4m` and `photo.png` in it.
 struct Scene {
     browser: Browser,
@@ -27,6 +30,7 @@ fn begin(port: u16) -> (u16, Stopper, JoinHandle<()>) {
     let mut config = ServeConfig::shipped().expect("styles");
     config.listen = ([127, 0, 0, 1], port).into();
     config.allow_hosts = vec!["studio.example".to_string()];
+    config.token = Some(TOKEN.to_string());
     config.painter = StylizerOptions::default();
     let server = Server::bind(config).expect("a server");
     let (port, stopper) = (server.address().port(), server.stopper());
@@ -57,7 +61,7 @@ impl Scene {
     }
 
     fn url(&self) -> String {
-        format!("http://localhost:{}/", self.port)
+        format!("http://localhost:{}/?token={TOKEN}", self.port)
     }
 
     fn stop(&mut self) {
@@ -358,7 +362,7 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
     assert_eq!(scene.browser.text(&socket), "closed");
 
     // By a name that is neither localhost nor HTTPS the page works, and says why the camera does not.
-    scene.browser.open(&format!("http://studio.example:{port}/"));
+    scene.browser.open(&format!("http://studio.example:{port}/?token={TOKEN}"));
     scene.browser.wait("painted.dataset.count >= 1");
     scene.browser.value("camera.click()");
     scene.browser.wait("message.textContent.includes('HTTPS or from localhost')");
