@@ -1,10 +1,9 @@
 //! The picture a style is learned from: a painting's file, or a synthetic painting when there is none.
 
-use std::fs;
 use std::path::Path;
 
-use impasto::Frame;
-use impasto::picture::{DecodeOptions, Picture, fit_longer_side};
+use impasto::picture::{DecodeOptions, Picture, fit_longer_side, read_file};
+use impasto::{Frame, RuntimeError};
 
 use crate::error::TrainError;
 use crate::learn::checkpoint::sha256_hex;
@@ -31,10 +30,12 @@ impl StylePicture {
     /// [`TrainError::Io`], [`TrainError::Picture`], and [`TrainError::Style`] for a picture with a side below
     /// [`SMALLEST_SIDE`], as it is or at the size asked for.
     pub fn open(path: &Path, size: usize) -> Result<Self, TrainError> {
-        let bytes =
-            fs::read(path).map_err(|source| TrainError::io("read the style picture", path, source))?;
-        let name = path.display().to_string();
-        let frame = Picture::from_bytes(&bytes, &name, &DecodeOptions::default())?.frame;
+        let options = DecodeOptions::default();
+        let bytes = read_file(path, &options).map_err(|error| match error {
+            RuntimeError::Io { source, .. } => TrainError::io("read the style picture", path, source),
+            other => other.into(),
+        })?;
+        let frame = Picture::from_bytes(&bytes, &path.display().to_string(), &options)?.frame;
         let too_small = |width: usize, height: usize, hint: &str| TrainError::Style {
             path: path.to_path_buf(),
             reason: format!(

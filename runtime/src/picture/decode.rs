@@ -24,6 +24,8 @@ pub const DEFAULT_MAX_PIXELS: u64 = 150_000_000;
 /// The formats that are read, for messages.
 pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF or GIF";
 
+/// Bytes at a file's beginning that tell its format; the longest signature has 12.
+const SIGNATURE_BYTES: u64 = 32;
 /// Bytes a pixel may take in the decoder's output: 16-bit RGBA. Of wider ones half as many are allowed.
 const MAX_BYTES_PER_PIXEL: u64 = 8;
 /// What a decoder may allocate before the size is known (PNG text and profile chunks, TIFF directories).
@@ -52,19 +54,18 @@ impl Picture {
     /// than `options.max_pixels` (it is not decoded then), [`RuntimeError::Picture`] when it is not a
     /// picture, or a broken one.
     pub fn open(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Picture, RuntimeError> {
-        let path = path.as_ref();
-        let io = |source| RuntimeError::Io { action: "read", path: path.to_path_buf(), source };
-        // No honest picture of this many pixels has a larger file; endless files (`/dev/zero`) end here.
-        let most =
-            options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).saturating_add(2 * HEADER_ALLOCATION);
-        let mut bytes = Vec::new();
-        let mut file = File::open(path).map_err(io)?;
-        Read::by_ref(&mut file).take(most).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() as u64 == most {
-            let name = path.display().to_string();
-            return Err(not_a_picture(&name, format!("the file has {most} bytes or more")));
-        }
+        let (path, bytes) = (path.as_ref(), read_file(path.as_ref(), options)?);
         Picture::from_bytes(&bytes, &path.display().to_string(), options)
+    }
+
+    /// Reads a picture from a pipe; `name` stands for the file in messages. What does not begin like a picture is not
+    /// read to its end.
+    ///
+    /// # Errors
+    /// As [`Picture::open`].
+    pub fn read(source: impl Read, name: &str, options: &DecodeOptions) -> Result<Picture, RuntimeError> {
+        let bytes = read_bytes(source, Path::new(name), options)?;
+        Picture::from_bytes(&bytes, name, options)
     }
 
     /// Decodes a picture from memory; `name` stands for the file in messages.
@@ -80,16 +81,7 @@ impl Picture {
     /// # Errors
     /// As [`Picture::open`], without [`RuntimeError::Io`].
     pub fn from_bytes(bytes: &[u8], name: &str, options: &DecodeOptions) -> Result<Picture, RuntimeError> {
-        if bytes.is_empty() {
-            return Err(not_a_picture(name, "the file is empty".into()));
-        }
-        let format = match image::guess_format(bytes) {
-            Ok(format) if format.reading_enabled() => format,
-            Ok(format) => {
-                return Err(not_a_picture(name, format!("{} files are not read", format_name(format))));
-            }
-            Err(_) => return Err(not_a_picture(name, "not a picture".into())),
-        };
+        let format = format_of(bytes, name)?;
         if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
             let reason = "truncated JPEG: its end is missing; expected a complete file".to_string();
             return Err(RuntimeError::Picture { path: name.to_string(), reason });
@@ -98,6 +90,49 @@ impl Picture {
             Some(result) => result,
             None => Err(broken(name, format, &"the decoder gave up on it")),
         }
+    }
+}
+
+/// The bytes of a picture's file, for who wants them beside the picture. What does not begin like a picture is not read
+/// to its end: it may have none, as `/dev/zero`.
+///
+/// # Errors
+/// [`RuntimeError::Io`] when it cannot be read, [`RuntimeError::Picture`] when it does not begin like a picture, or is
+/// larger than one of `options.max_pixels` can be.
+pub fn read_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Vec<u8>, RuntimeError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| RuntimeError::Io {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    read_bytes(file, path, options)
+}
+
+fn read_bytes(mut source: impl Read, path: &Path, options: &DecodeOptions) -> Result<Vec<u8>, RuntimeError> {
+    let io = |source| RuntimeError::Io { action: "read", path: path.to_path_buf(), source };
+    let name = path.display().to_string();
+    // No honest picture of this many pixels has a larger file.
+    let most = options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).saturating_add(2 * HEADER_ALLOCATION);
+    let mut bytes = Vec::new();
+    source.by_ref().take(SIGNATURE_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    format_of(&bytes, &name)?;
+    source.take(most - SIGNATURE_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 == most {
+        return Err(not_a_picture(&name, format!("the file has {most} bytes or more")));
+    }
+    Ok(bytes)
+}
+
+/// The format of a file that begins with these bytes.
+fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat, RuntimeError> {
+    if bytes.is_empty() {
+        return Err(not_a_picture(name, "the file is empty".into()));
+    }
+    match image::guess_format(bytes) {
+        Ok(format) if format.reading_enabled() => Ok(format),
+        Ok(format) => Err(not_a_picture(name, format!("{} files are not read", format_name(format)))),
+        Err(_) => Err(not_a_picture(name, "not a picture".into())),
     }
 }
 
@@ -258,7 +293,9 @@ fn broken(name: &str, format: ImageFormat, detail: &dyn Display) -> RuntimeError
     // Decoders put several lines, and bytes of the file, into their messages.
     let detail: String =
         detail.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
-    let (format, detail) = (format_name(format), detail.trim());
+    // What the standard library says of a reader that runs dry.
+    let detail = detail.trim().replace("failed to fill whole buffer", "it ends too early");
+    let format = format_name(format);
     RuntimeError::Picture {
         path: name.to_string(),
         reason: format!("broken or unsupported {format}: {detail}; expected a complete {format} file"),

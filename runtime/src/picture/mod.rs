@@ -13,7 +13,7 @@ mod resize;
 pub use color::{blend, keep_colors, side_by_side, side_by_side_into, side_by_side_pictures};
 #[cfg(feature = "serve")]
 pub(crate) use decode::declared_size;
-pub use decode::{DEFAULT_MAX_PIXELS, DecodeOptions, READABLE_FORMATS};
+pub use decode::{DEFAULT_MAX_PIXELS, DecodeOptions, READABLE_FORMATS, read_file};
 pub use encode::{DEFAULT_QUALITY, EncodeOptions, Format};
 pub use resize::{Resizer, fit_longer_side, middle_square, resize_frame};
 

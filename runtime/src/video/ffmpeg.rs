@@ -256,8 +256,9 @@ fn listen(stderr: impl Read, words: &Mutex<VecDeque<String>>) {
             Ok(_) => {}
         }
         let text = tidy(&String::from_utf8_lossy(&line));
-        // Said of any failure, after the reason.
-        if text.is_empty() || text == "Conversion failed!" {
+        // Said of any failure, after the reason; and of a film without a frame, with advice on options that are ours.
+        let empty = text.contains("Output file is empty, nothing was encoded");
+        if text.is_empty() || text == "Conversion failed!" || empty {
             continue;
         }
         let mut words = lock(words);
@@ -331,7 +332,10 @@ mod tests {
         assert_eq!(tidy("[mov,mp4 @ 0x55d8ab]  moov atom not found\r\n"), "[mov,mp4] moov atom not found");
         assert_eq!(tidy("a @ home\x1b"), "a @ home");
         let words = Mutex::new(VecDeque::new());
-        let said = format!("one\n{}\n\ntwo\ntwo\nthree\nConversion failed!\nfour\nfive", "x".repeat(300_000));
+        let said = format!(
+            "one\n{}\n\ntwo\ntwo\nthree\nConversion failed!\nOutput file is empty, nothing was encoded (check -ss)\nfour\nfive",
+            "x".repeat(300_000)
+        );
         listen(said.as_bytes(), &words);
         let words: Vec<String> = words.into_inner().unwrap().into();
         assert_eq!(words, ["two", "three", "four", "five"]);

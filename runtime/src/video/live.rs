@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::error::VideoError;
 use super::ffmpeg::{INPUT_PROTOCOLS, Running, Tools, file_argument};
 use super::nut::NutReader;
+use super::probe::Source;
 use crate::Frame;
 
 /// Where live frames come from.
@@ -113,16 +114,24 @@ impl Capture {
     /// Starts a source.
     ///
     /// # Errors
-    /// [`VideoError::Source`] when ffmpeg cannot be started. What ffmpeg cannot open is told by [`Capture::take`].
+    /// [`VideoError::Source`] when ffmpeg cannot be started, or a file is no video. What else ffmpeg cannot open is told
+    /// by [`Capture::take`].
     pub fn start(tools: &Tools, source: &LiveSource, options: LiveOptions) -> Result<Self, VideoError> {
         let failed = |reason: String| VideoError::Source { path: source.to_string(), reason };
         let mut command = tools.ffmpeg();
         input(source, options, &mut command).map_err(failed)?;
+        let stream = match source {
+            // What is wrong with a file is told here as for a video that is painted. A pipe is read only once.
+            LiveSource::Clip(path) if path.is_file() || path.is_dir() => {
+                format!("0:{}", Source::look(tools, path)?.video.index)
+            }
+            _ => "0:v:0".to_owned(),
+        };
         let fit = format!(
             "scale=w={}:h={}:force_original_aspect_ratio=decrease:flags=bilinear,format=rgb24",
             options.width, options.height
         );
-        command.args(["-map", "0:v:0", "-vf", &fit, "-c:v", "rawvideo", "-fps_mode", "passthrough"]);
+        command.args(["-map", &stream, "-vf", &fit, "-c:v", "rawvideo", "-fps_mode", "passthrough"]);
         // Without this the end of a frame would wait in a buffer for the beginning of the next one.
         command.args(["-flush_packets", "1", "-f", "nut", "pipe:1"]).stdout(Stdio::piped());
         let running = Arc::new(
@@ -166,10 +175,8 @@ impl Capture {
                 return Ok(Some(Taken { at, arrived: state.arrived, dropped: state.dropped }));
             }
             if let Some(reason) = &state.ended {
-                let reason = match reason {
-                    Some(reason) => format!("no more frames: {reason}"),
-                    None => "no more frames: it ended".to_owned(),
-                };
+                let what = if state.arrived == 0 { "no frame to paint" } else { "no more frames" };
+                let reason = format!("{what}: {}", reason.as_deref().unwrap_or("it ended"));
                 return Err(VideoError::Source { path: self.name.clone(), reason });
             }
             let left = until.saturating_duration_since(Instant::now());

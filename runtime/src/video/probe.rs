@@ -97,13 +97,35 @@ impl Source {
     /// [`VideoError::Io`] when it cannot be read, [`VideoError::Source`] when it is no media file or holds no video.
     pub fn open(tools: &Tools, path: impl AsRef<Path>) -> Result<Self, VideoError> {
         let path = path.as_ref();
+        let mut source = Self::look(tools, path)?;
+        let video = &mut source.video;
+        let counted = count_packets(tools, path, video.index);
+        let counted =
+            counted.map_err(|reason| VideoError::Source { path: path.display().to_string(), reason })?;
+        video.packets = counted.ending(video.packets.last);
+        Ok(source)
+    }
+
+    /// As [`Source::open`], without counting the frames: of the packets only the end that the container tells is known.
+    ///
+    /// # Errors
+    /// As [`Source::open`].
+    pub(super) fn look(tools: &Tools, path: &Path) -> Result<Self, VideoError> {
         let unreadable = |source| VideoError::Io { action: "read", path: path.to_path_buf(), source };
         let wrong = |reason: String| VideoError::Source { path: path.display().to_string(), reason };
-        let metadata = std::fs::File::open(path).and_then(|file| file.metadata()).map_err(unreadable)?;
+        // Before it is opened: a pipe with nobody at its other end would be waited for.
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.is_dir() {
             return Err(wrong("is a folder; expected a video file".to_string()));
         }
-        if metadata.is_file() && metadata.len() == 0 {
+        if !metadata.is_file() {
+            return Err(wrong(
+                "is a pipe or a device, and a video is read more than once; expected a video file; hint: save it to one"
+                    .to_string(),
+            ));
+        }
+        std::fs::File::open(path).map_err(unreadable)?;
+        if metadata.len() == 0 {
             return Err(wrong("the file is empty; expected a video".to_string()));
         }
         let mut command = tools.ffprobe();
@@ -127,11 +149,7 @@ impl Source {
         }
         let told: Told =
             serde_json::from_slice(&json).map_err(|error| wrong(format!("ffprobe's report: {error}")))?;
-        let mut source = told.into_source(path).map_err(wrong)?;
-        let told_end = source.video.packets.last;
-        source.video.packets =
-            count_packets(tools, path, source.video.index).map_err(wrong)?.ending(told_end);
-        Ok(source)
+        told.into_source(path).map_err(wrong)
     }
 
     /// The file.

@@ -3,7 +3,7 @@
 use impasto::picture::{DecodeOptions, Picture};
 use serde_json::Value;
 
-use super::support::{Studio, failure, small_model};
+use super::support::{Studio, failure, trained_model};
 
 const NET: [&str; 2] = ["--loss-net", "random-vgg16"];
 const SMALL: [&str; 4] = ["--content-layers", "relu2_1", "--style-layers", "relu1_1,relu2_1=0.5"];
@@ -103,17 +103,7 @@ fn dream_climbs_and_reports() {
 fn compare_writes_pictures_plots_and_tables() {
     let studio = Studio::new();
     studio.picture("painting.png", 40, 40);
-    let mut model = small_model();
-    let config = "loss_net = \"random-vgg16\"\ncontent_weight = 1.0\nstyle_weight = 3.0\ntv_weight = 0.02\nstyle_size = 32\n\
-                  balance = \"auto\"\npooling = \"max\"\nstatistic = \"gram\"\n[content_layers]\nrelu2_1 = 1.0\n\
-                  [style_layers]\nrelu1_1 = 1.0\nrelu2_1 = 1.0\n";
-    let training = serde_json::json!({
-        "tool": "test", "loss_network": "random-vgg16", "style_sha256": "0", "steps": 1, "batch_size": 1,
-        "image_size": 32, "seed": 0, "content_weight": 1.0, "style_weight": 3.0, "tv_weight": 0.02, "config": config,
-    });
-    let training = serde_json::from_value(training).expect("a training");
-    model.amend(|metadata| metadata.training = Some(training));
-    model.save(studio.path("trained.safetensors")).expect("saved");
+    trained_model().save(studio.path("trained.safetensors")).expect("saved");
     let args =
         ["compare", "photo.png", "--painting", "painting.png", "-o", "out", "--size", "32", "--steps", "5"];
     let output = studio

@@ -80,6 +80,22 @@ pub fn small_model() -> StyleModel {
     StyleModel::random(architecture, 1).expect("a model")
 }
 
+/// The same with the record of a training that never was: two layers of a random loss network.
+#[cfg(feature = "reference")]
+pub fn trained_model() -> StyleModel {
+    let mut model = small_model();
+    let config = "loss_net = \"random-vgg16\"\ncontent_weight = 1.0\nstyle_weight = 3.0\ntv_weight = 0.02\nstyle_size = 32\n\
+                  balance = \"auto\"\npooling = \"max\"\nstatistic = \"gram\"\n[content_layers]\nrelu2_1 = 1.0\n\
+                  [style_layers]\nrelu1_1 = 1.0\nrelu2_1 = 1.0\n";
+    let training = serde_json::json!({
+        "tool": "test", "loss_network": "random-vgg16", "style_sha256": "0", "steps": 1, "batch_size": 1,
+        "image_size": 32, "seed": 0, "content_weight": 1.0, "style_weight": 3.0, "tv_weight": 0.02, "config": config,
+    });
+    let training = serde_json::from_value(training).expect("a training");
+    model.amend(|metadata| metadata.training = Some(training));
+    model
+}
+
 /// Runs a command that must fail with exit code 1, nothing on stdout, and one line on stderr; gives the line.
 pub fn failure(command: &mut Command) -> String {
     let output = command.output().expect("the command ran");

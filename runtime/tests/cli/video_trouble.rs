@@ -14,35 +14,6 @@ fn refused(studio: &Studio, args: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn sources_that_are_none() {
-    if !ffmpeg_is_there("bad videos") {
-        return;
-    }
-    let studio = Studio::new();
-    studio.write("empty.mp4", b"");
-    studio.write("letter.mp4", b"Dear film, I am a letter and nothing moves in me.\n");
-    ffmpeg(&studio, "-f lavfi -i sine=d=1 -c:a aac sound.m4a");
-    ffmpeg(
-        &studio,
-        "-i sound.m4a -i photo.png -map 0 -map 1 -c copy -c:v mjpeg -disposition:v attached_pic cover.m4a",
-    );
-    clip_with_sound(&studio, "whole.mp4", "testsrc=s=64x48:r=25:d=1", "");
-    let whole = std::fs::read(studio.path("whole.mp4")).unwrap();
-    studio.write("half.mp4", &whole[..whole.len() / 2]); // its index was at the end
-    for (name, expected) in [
-        ("absent.mp4", "No such file"),
-        ("empty.mp4", "empty"),
-        ("letter.mp4", "no video that ffmpeg can read"),
-        ("half.mp4", "moov atom not found"),
-        ("sound.m4a", "no video (only audio)"),
-        ("cover.m4a", "holds no video"),
-        (".", "is a folder"),
-    ] {
-        refused(&studio, &[name, "-o", "out.mp4"], &[name, expected]);
-    }
-}
-
-#[test]
 fn results_that_cannot_be() {
     if !ffmpeg_is_there("bad results") {
         return;

@@ -7,7 +7,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use impasto::RuntimeError;
 use impasto::picture::{DecodeOptions, Picture};
 
-use crate::{assert_shows, base, fixture, fixture_bytes};
+use crate::{assert_shows, base, fixture, fixture_bytes, png_declaring};
 
 /// One file of each decoder's kinds.
 const KINDS: [&str; 14] = [
@@ -38,24 +38,6 @@ fn message(result: Result<Picture, RuntimeError>) -> String {
     assert!(message.starts_with("some.file: "), "{message}");
     assert!(!message.contains('\n') && message.len() < 400, "{message}");
     message
-}
-
-/// The checksum of PNG chunks (ISO 3309).
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
-    })
-}
-
-fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    let content = [&kind[..], body].concat();
-    [&(body.len() as u32).to_be_bytes()[..], &content, &crc32(&content).to_be_bytes()].concat()
-}
-
-/// A PNG that declares a size and has nothing to show for it.
-fn png_declaring(width: u32, height: u32) -> Vec<u8> {
-    let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
-    [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header), &chunk(b"IDAT", &[]), &chunk(b"IEND", &[])].concat()
 }
 
 #[test]

@@ -199,7 +199,7 @@ pub struct WebcamArgs {
     pub style: OptionalStyleChoice,
     /// camera, camera:1, camera:NAME, /dev/video1, an address, a file (over and over) or test
     #[arg(long, value_name = "SOURCE", default_value = "camera")]
-    pub source: String,
+    pub source: PathBuf,
     /// What the camera is asked for; frames from elsewhere are brought to fit into it
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = frame_size)]
     pub size: (usize, usize),
@@ -300,7 +300,7 @@ pub enum StylesCommand {
     Show {
         /// A shipped style's name or a model file
         #[arg(value_name = "NAME|FILE")]
-        style: String,
+        style: PathBuf,
         /// In JSON
         #[arg(long)]
         json: bool,

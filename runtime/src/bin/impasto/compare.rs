@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use impasto::checkpoints::{Metadata, write_atomically};
-use impasto::picture::{DecodeOptions, EncodeOptions, Picture, middle_square, side_by_side};
+use impasto::picture::{self, DecodeOptions, EncodeOptions, Picture, middle_square, side_by_side};
 use impasto::{Frame, Stylizer};
 use impasto_burn::iterate::{
     Criterion, GatysJob, Method, RgbPicture, Start, TrainedLosses, default_history, evaluate, gatys,
@@ -111,8 +111,6 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     for name in ["report.json", "report.md"] {
         stylize::refuse_existing(&Target::File(args.output.join(name)), args.result.overwrite)?;
     }
-    fs::create_dir_all(&args.output)
-        .with_context(|| format!("{}: cannot make the folder", args.output.display()))?;
     interrupt::install_lenient();
     let mut rows = Vec::new();
     for pair in &plan.pairs {
@@ -122,6 +120,9 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let photo = read_square(&pair.source, &args)?;
+        // Not before there is something to put into it, and before the long work.
+        fs::create_dir_all(&args.output)
+            .with_context(|| format!("{}: cannot make the folder", args.output.display()))?;
         let job = GatysJob {
             criterion: criterion.clone(),
             content: reference::to_rgb(&photo)?,
@@ -173,8 +174,9 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
         bail!("style {}: its training settings are not in the file", metadata.name)
     };
     let trained = TrainedLosses::parse(config).with_context(|| format!("style {}", metadata.name))?;
-    let bytes =
-        fs::read(&args.painting).with_context(|| format!("{}: cannot read", args.painting.display()))?;
+    let decode = DecodeOptions { max_pixels: args.max_pixels };
+    let bytes = picture::read_file(&args.painting, &decode)?;
+    let painting = Picture::from_bytes(&bytes, &args.painting.display().to_string(), &decode)?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if digest != training.style_sha256 {
         say.note(&format!(
@@ -190,8 +192,6 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
         offline: args.offline,
         pooling: PoolingName::Max,
     };
-    let decode = DecodeOptions { max_pixels: args.max_pixels };
-    let painting = Picture::from_bytes(&bytes, &args.painting.display().to_string(), &decode)?;
     let criterion =
         trained.criterion(reference::loss_weights(&network, say)?, reference::to_rgb(&painting.frame)?);
     Ok((trained, criterion))

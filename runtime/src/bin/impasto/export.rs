@@ -16,7 +16,7 @@ use crate::styles::{find, json_line, print};
 pub struct ExportArgs {
     /// A shipped style's name or a model file
     #[arg(value_name = "NAME|FILE")]
-    pub style: String,
+    pub style: PathBuf,
     /// As an ONNX model: f32, any height and width, RGB 0..255 by planes in and out, neither rounded nor clamped
     #[arg(long, required = true)]
     pub onnx: bool,

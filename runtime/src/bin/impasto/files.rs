@@ -136,7 +136,15 @@ fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut V
             if path.is_dir() {
                 waiting.push(path);
             } else if extension_of(&path).is_some_and(|ext| READABLE.contains(&ext.as_str())) {
-                found.push(path);
+                // A pipe in a folder may have nobody at its other end: it would be waited for.
+                if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+                    let name = path.display().to_string();
+                    let reason =
+                        anyhow::anyhow!("{name}: neither a file nor a folder; expected a picture file");
+                    failed.push((name, reason));
+                } else {
+                    found.push(path);
+                }
             }
         }
     }

@@ -31,10 +31,10 @@ impl Say {
         }
     }
 
-    /// What only `--verbose` shows.
+    /// What only `--verbose` shows: one line.
     pub fn detail(self, text: &str) {
         if self.verbose {
-            eprintln!("{text}");
+            eprintln!("{}", printable(text));
         }
     }
 
@@ -81,7 +81,8 @@ impl Say {
     }
 }
 
-/// An error and its causes as one line; a cause that the text before it has said already is not repeated.
+/// An error and its causes as one line; a cause that the text before it has said already is not repeated. Names of files
+/// may hold anything: what a terminal would obey is shown as �.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -91,7 +92,12 @@ pub fn one_line(error: &anyhow::Error) -> String {
             line = format!("{line}: {cause}");
         }
     }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    printable(&line.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A text without control characters.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{FFFD}")
 }
 
 /// Whether the reader of our output has gone away, which is no failure.
@@ -112,5 +118,7 @@ mod tests {
         assert_eq!(one_line(&told.into()), "a.png: cannot read: no such file");
         let untold = anyhow::Error::new(missing()).context("a folder");
         assert_eq!(one_line(&untold), "a folder: no such file");
+        let coloured = anyhow::anyhow!("\u{1b}[31mred\n\u{7}.png: is no file");
+        assert_eq!(one_line(&coloured), "\u{FFFD}[31mred \u{FFFD}.png: is no file");
     }
 }

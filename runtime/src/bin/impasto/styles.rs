@@ -50,11 +50,10 @@ fn list(json: bool) -> Result<()> {
 }
 
 /// A shipped style by name, else a file. A name that is also a file in the current folder means the style.
-pub fn find(style: &str) -> Result<StyleModel> {
-    if shipped::names().any(|name| name == style)
-        || !(style.contains(['/', '.']) || Path::new(style).exists())
-    {
-        return Ok(shipped::load(style)?);
+pub fn find(style: &Path) -> Result<StyleModel> {
+    let text = style.to_string_lossy();
+    if shipped::names().any(|name| name == text) || !(text.contains(['/', '.']) || style.exists()) {
+        return Ok(shipped::load(&text)?);
     }
     Ok(StyleModel::load(style)?)
 }

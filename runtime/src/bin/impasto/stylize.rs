@@ -1,7 +1,7 @@
 //! `impasto stylize`: pictures in, paintings out.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -215,11 +215,7 @@ pub fn refuse_existing(target: &Target, overwrite: bool) -> Result<()> {
 pub fn read(source: &Source, decode: &DecodeOptions) -> Result<Picture> {
     Ok(match source {
         Source::File(path) => Picture::open(path, decode)?,
-        Source::Stdin => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).context("standard input: cannot read")?;
-            Picture::from_bytes(&bytes, "standard input", decode)?
-        }
+        Source::Stdin => Picture::read(std::io::stdin().lock(), "standard input", decode)?,
     })
 }
 

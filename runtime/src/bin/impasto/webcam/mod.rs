@@ -41,7 +41,10 @@ const PATIENCE: Duration = Duration::from_millis(8);
 const INTERRUPTED: u8 = 130;
 
 pub fn run(args: WebcamArgs, say: Say) -> Result<ExitCode> {
-    let source: LiveSource = args.source.parse()?;
+    let source = match args.source.to_str() {
+        Some(text) => text.parse()?,
+        None => LiveSource::Clip(args.source.clone()), // only a file has such a name
+    };
     let tools = Tools::find()?;
     let styles = styles(&args);
     let look = Look {
