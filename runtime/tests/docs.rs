@@ -386,7 +386,8 @@ fn what_is_named_in_passing_exists() {
         "trainer/src/bin/impasto-train/args.rs",
     ];
     let declared: String = sources.map(|name| page(name).text).concat();
-    let cargos = ["--release", "--path", "--features", "--example", "--open", "--", "--help", "--version"];
+    let cargos =
+        ["--release", "--test", "--path", "--features", "--example", "--open", "--", "--help", "--version"];
     let is_option = |option: &str| {
         let name = option.trim_start_matches("--").replace('-', "_");
         let starts = [format!("pub {name}:"), format!(" {name}: ")];
