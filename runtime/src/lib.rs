@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod ahead;
 pub mod device;
 pub mod engine;
 mod error;
@@ -35,6 +36,7 @@ mod stylizer;
 #[cfg(feature = "video")]
 pub mod video;
 
+pub use ahead::Ahead;
 pub use device::Device;
 pub use engine::{Precision, Tile};
 pub use error::RuntimeError;

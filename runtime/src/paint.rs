@@ -1,6 +1,7 @@
 //! One picture through a style: sizes, the network, and what is done to the painting afterwards. Every command
 //! that paints (pictures, video, camera, server) goes through here.
 
+use crate::ahead::Ahead;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::picture::{self, Picture, Resizer};
@@ -101,6 +102,8 @@ pub struct FramePainter<'a> {
     half: Frame,
     /// Calms what changes from frame to frame.
     smoother: Smoother,
+    /// Frames on their way through a GPU, from the first [`FramePainter::begin`] on.
+    ahead: Option<Ahead>,
 }
 
 impl<'a> FramePainter<'a> {
@@ -109,7 +112,16 @@ impl<'a> FramePainter<'a> {
         let nothing = || Frame::black(1, 1);
         let (seen, seen_painted, half) = (nothing(), nothing(), nothing());
         let smoother = Smoother::new(0.0);
-        FramePainter { stylizer, options, resizer: Resizer::new(), seen, seen_painted, half, smoother }
+        FramePainter {
+            stylizer,
+            options,
+            resizer: Resizer::new(),
+            seen,
+            seen_painted,
+            half,
+            smoother,
+            ahead: None,
+        }
     }
 
     /// Smooths from frame to frame by this strength, 0 (off, as it begins) to 1: see [`Smoother`].
@@ -120,6 +132,28 @@ impl<'a> FramePainter<'a> {
     /// Paints differently from the next frame on.
     pub fn set_options(&mut self, options: PaintOptions) {
         self.options = options;
+    }
+
+    /// On a GPU, starts on a frame that will be painted soon, so that it goes up while the one before is worked on;
+    /// `false` where that gains nothing. Frames begun must be painted in this order, with the same options.
+    ///
+    /// # Errors
+    /// As for [`Stylizer::stylize`].
+    pub fn begin(&mut self, frame: &Frame) -> Result<bool, RuntimeError> {
+        if self.options.strength == 0.0 {
+            return Ok(false);
+        }
+        if self.ahead.is_none() {
+            self.ahead = self.stylizer.ahead()?;
+        }
+        let Some(ahead) = &mut self.ahead else { return Ok(false) };
+        if self.options.stroke_scale == 1.0 {
+            ahead.begin(frame)?;
+        } else {
+            scale_into(&mut self.resizer, frame, self.options.stroke_scale, &mut self.seen)?;
+            ahead.begin(&self.seen)?;
+        }
+        Ok(true)
     }
 
     /// Paints a frame into another, whose size is set and whose buffer is reused. The result has the frame's size,
@@ -156,13 +190,20 @@ impl<'a> FramePainter<'a> {
             painted.rgb_mut().copy_from_slice(frame.rgb());
             return Ok(());
         }
+        let begun = self.ahead.as_mut().filter(|ahead| ahead.in_flight() > 0);
         if self.options.stroke_scale == 1.0 {
-            self.stylizer.stylize_with(frame, painted, progress)?;
+            match begun {
+                Some(ahead) => _ = ahead.finish(painted)?,
+                None => self.stylizer.stylize_with(frame, painted, progress)?,
+            }
         } else {
-            let scaled = |side: usize| ((side as f32 * self.options.stroke_scale).round() as usize).max(1);
-            self.seen.reshape(scaled(width), scaled(height));
-            self.resizer.resize_into(frame, &mut self.seen)?;
-            self.stylizer.stylize_with(&self.seen, &mut self.seen_painted, progress)?;
+            match begun {
+                Some(ahead) => _ = ahead.finish(&mut self.seen_painted)?,
+                None => {
+                    scale_into(&mut self.resizer, frame, self.options.stroke_scale, &mut self.seen)?;
+                    self.stylizer.stylize_with(&self.seen, &mut self.seen_painted, progress)?;
+                }
+            }
             painted.reshape(width, height);
             self.resizer.resize_into(&self.seen_painted, painted)?;
         }
@@ -173,4 +214,16 @@ impl<'a> FramePainter<'a> {
         }
         picture::blend(painted, frame, self.options.strength)
     }
+}
+
+/// A frame at the scale at which the network is to see it.
+fn scale_into(
+    resizer: &mut Resizer,
+    frame: &Frame,
+    scale: f32,
+    seen: &mut Frame,
+) -> Result<(), RuntimeError> {
+    let scaled = |side: usize| ((side as f32 * scale).round() as usize).max(1);
+    seen.reshape(scaled(frame.width()), scaled(frame.height()));
+    resizer.resize_into(frame, seen)
 }

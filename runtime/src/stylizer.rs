@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use impasto_checkpoints::{Metadata, StyleModel, shipped};
 
+use crate::ahead::Ahead;
 use crate::device::Device;
 use crate::engine::{Engine, PaintedMut, Precision, StageTime, Tile, default_threads};
 use crate::error::RuntimeError;
@@ -36,14 +37,7 @@ pub struct Stylizer {
 enum Painter {
     Engine(Box<Engine>),
     #[cfg(feature = "burn")]
-    Burn(Mutex<BurnPainter>),
-}
-
-/// A network on a GPU, and the values it painted last.
-#[cfg(feature = "burn")]
-struct BurnPainter {
-    painter: Box<dyn impasto_burn::Painter>,
-    painted: Vec<f32>,
+    Burn(Mutex<Box<dyn impasto_burn::Painter>>),
 }
 
 impl Stylizer {
@@ -128,8 +122,9 @@ impl Stylizer {
             #[cfg(feature = "burn")]
             Painter::Burn(painter) => {
                 let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
-                let values = painter.paint(frame)?;
-                crate::engine::to_bytes(values, painted.rgb_mut());
+                painter
+                    .paint_bytes(frame.rgb(), width, height, painted.rgb_mut())
+                    .map_err(|error| RuntimeError::Device(error.to_string()))?;
                 progress.step(0, 1, 1);
                 Ok(())
             }
@@ -153,7 +148,28 @@ impl Stylizer {
             #[cfg(feature = "burn")]
             Painter::Burn(painter) => {
                 let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(painter.paint(frame)?.to_vec())
+                let mut values = vec![0.0; frame.rgb().len()];
+                painter
+                    .paint(frame.rgb(), frame.width(), frame.height(), &mut values)
+                    .map_err(|error| RuntimeError::Device(error.to_string()))?;
+                Ok(values)
+            }
+        }
+    }
+
+    /// A queue of frames that overlap on a GPU: one goes up or comes down while another is painted. `None` on the CPU,
+    /// where a frame has all threads anyway.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Device`] when the queue cannot be set up.
+    pub fn ahead(&self) -> Result<Option<Ahead>, RuntimeError> {
+        match &self.painter {
+            Painter::Engine(_) => Ok(None),
+            #[cfg(feature = "burn")]
+            Painter::Burn(painter) => {
+                let painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
+                let queue = painter.queue().map_err(|error| RuntimeError::Device(error.to_string()))?;
+                Ok(Some(Ahead { queue }))
             }
         }
     }
@@ -200,17 +216,6 @@ impl Stylizer {
 }
 
 #[cfg(feature = "burn")]
-impl BurnPainter {
-    fn paint(&mut self, frame: &Frame) -> Result<&[f32], RuntimeError> {
-        self.painted.resize(frame.rgb().len(), 0.0);
-        self.painter
-            .paint(frame.rgb(), frame.width(), frame.height(), &mut self.painted)
-            .map_err(|error| RuntimeError::Device(error.to_string()))?;
-        Ok(&self.painted)
-    }
-}
-
-#[cfg(feature = "burn")]
 fn open_gpu(model: &StyleModel, device: Device, precision: Precision) -> Result<Painter, RuntimeError> {
     let broken = |error: impasto_burn::BurnError| RuntimeError::Device(error.to_string());
     let precision = match precision {
@@ -219,7 +224,7 @@ fn open_gpu(model: &StyleModel, device: Device, precision: Precision) -> Result<
     };
     let device = device.to_string().parse().map_err(broken)?;
     let painter = impasto_burn::open_painter(model, device, precision).map_err(broken)?;
-    Ok(Painter::Burn(Mutex::new(BurnPainter { painter, painted: Vec::new() })))
+    Ok(Painter::Burn(Mutex::new(painter)))
 }
 
 #[cfg(not(feature = "burn"))]

@@ -70,14 +70,7 @@ fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
             learn::<Autodiff<backend::Cuda>>(job, &burn::backend::cuda::CudaDevice::new(index), false)
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(index) => learn::<Autodiff<backend::Wgpu>>(
-            job,
-            &match index {
-                0 => burn::backend::wgpu::WgpuDevice::DefaultDevice,
-                index => burn::backend::wgpu::WgpuDevice::DiscreteGpu(index),
-            },
-            false,
-        ),
+        Device::Wgpu(index) => learn::<Autodiff<backend::Wgpu>>(job, &backend::wgpu_adapter(index)?, false),
         #[allow(unreachable_patterns)] // reachable when a backend is not built
         other => {
             Err(TrainError::Config { reason: format!("device {other}: not in this build of impasto-train") })

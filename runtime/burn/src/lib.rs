@@ -14,10 +14,14 @@ mod error;
 pub mod iterate;
 pub mod loss;
 pub mod loss_network;
+pub mod measure;
 pub mod net;
 pub mod painter;
+mod queue;
+mod rgb8;
 
 pub use device::{Device, DeviceInfo, available};
 pub use error::BurnError;
 pub use net::TransformNet;
 pub use painter::{Painter, Precision, open_painter};
+pub use queue::{FrameQueue, IN_FLIGHT};

@@ -5,16 +5,18 @@
     allow(dead_code, reason = "no backend is built in")
 )]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Mutex;
 
+use burn::tensor::DType;
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
 use impasto_checkpoints::{Architecture, StyleModel};
 
 use crate::device::Device;
 use crate::error::{BurnError, one_line};
 use crate::net::TransformNet;
+use crate::queue::{FrameQueue, PaintInPlace};
+use crate::rgb8;
 
 /// In what the convolutions compute. Statistics of norms, weights and the picture are f32 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,7 +24,7 @@ pub enum Precision {
     /// 32-bit float.
     #[default]
     F32,
-    /// A 16-bit float where the device does it well: bf16 on CUDA.
+    /// A 16-bit float where the device does it well: bf16 on CUDA, f16 through wgpu where the driver has it.
     Half,
 }
 
@@ -46,6 +48,28 @@ pub trait Painter: Send {
         height: usize,
         painted: &mut [f32],
     ) -> Result<(), BurnError>;
+
+    /// Paints one picture and rounds it as the CPU engine does: `⌊value + ½⌋`, held in 0..255. Conversions, padding,
+    /// network and rounding are done on the device; a frame moves its bytes there and back, and no more.
+    ///
+    /// # Shapes
+    /// - rgb, painted: `height · width · 3` bytes, rows from the top, red green blue
+    ///
+    /// # Errors
+    /// As for [`Painter::paint`].
+    fn paint_bytes(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: &mut [u8],
+    ) -> Result<(), BurnError>;
+
+    /// A queue of frames that overlap on the device. It shares the weights and is otherwise on its own.
+    ///
+    /// # Errors
+    /// [`BurnError::Failed`] when the system gives no thread.
+    fn queue(&self) -> Result<FrameQueue, BurnError>;
 
     /// Where it paints.
     fn device(&self) -> Device;
@@ -94,6 +118,7 @@ pub fn open_painter(
 }
 
 /// A [`TransformNet`] on one backend.
+#[derive(Clone)]
 pub(crate) struct NetPainter<B: Backend> {
     network: TransformNet<B>,
     device: Device,
@@ -101,22 +126,52 @@ pub(crate) struct NetPainter<B: Backend> {
     compute: DType,
 }
 
-impl<B: Backend> NetPainter<B> {
+impl<B: Backend> NetPainter<B>
+where
+    TransformNet<B>: Send,
+{
     /// Puts the weights on the device and paints a pixel, so that what can fail does so here.
     pub(crate) fn open(
         model: &StyleModel,
         device: Device,
         place: B::Device,
         compute: DType,
-    ) -> Result<Box<dyn Painter>, BurnError>
-    where
-        TransformNet<B>: Send,
-    {
-        let network = guarded(device, || TransformNet::<B>::from_model(model, &place))??;
+    ) -> Result<Box<dyn Painter>, BurnError> {
+        let network = guarded(device, || {
+            TransformNet::<B>::from_model(model, &place).map(|network| network.with_kernels_in(compute))
+        })??;
         let mut painter = Box::new(NetPainter { network, device, place, compute });
-        painter.paint(&[0; 3], 1, 1, &mut [0.0; 3])?;
+        painter.paint_bytes(&[0; 3], 1, 1, &mut [0; 3])?;
         Ok(painter)
     }
+
+    fn failed(&self, reason: &str) -> BurnError {
+        BurnError::Failed { device: self.device.to_string(), reason: one_line(reason) }
+    }
+
+    /// Paints in place. The size has been checked.
+    fn paint_in_place(&self, rgb: &mut [u8], width: usize, height: usize) -> Result<(), BurnError> {
+        let words = guarded(self.device, || {
+            let picture = rgb8::upload::<B>(rgb, [1, height, width], &self.place);
+            let painted = self.network.forward_in(picture, self.compute);
+            let data = rgb8::round(painted).try_into_data().map_err(|error| error.to_string())?;
+            data.into_vec::<i32>().map_err(|error| format!("{error:?}"))
+        })?
+        .map_err(|reason| self.failed(&reason))?;
+        rgb8::unpack(&words, rgb);
+        Ok(())
+    }
+}
+
+/// Whether buffers have the length that a picture's size asks for; `false`: the picture is empty.
+fn check_size(lengths: [usize; 2], width: usize, height: usize) -> Result<bool, BurnError> {
+    let expected = width.saturating_mul(height).saturating_mul(3);
+    for found in lengths {
+        if found != expected {
+            return Err(BurnError::BufferSize { found, expected, width, height });
+        }
+    }
+    Ok(expected > 0)
 }
 
 impl<B: Backend> Painter for NetPainter<B>
@@ -130,26 +185,41 @@ where
         height: usize,
         painted: &mut [f32],
     ) -> Result<(), BurnError> {
-        let expected = width.saturating_mul(height).saturating_mul(3);
-        for found in [rgb.len(), painted.len()] {
-            if found != expected {
-                return Err(BurnError::BufferSize { found, expected, width, height });
-            }
-        }
-        if expected == 0 {
+        if !check_size([rgb.len(), painted.len()], width, height)? {
             return Ok(());
         }
         let values = guarded(self.device, || {
-            let picture: Vec<f32> = rgb.iter().map(|&value| f32::from(value)).collect();
-            let picture = TensorData::new(picture, [1, height, width, 3]);
-            let picture = Tensor::<B, 4>::from_data(picture, &self.place).permute([0, 3, 1, 2]);
+            let picture = rgb8::upload::<B>(rgb, [1, height, width], &self.place);
             let output = self.network.forward_in(picture, self.compute).permute([0, 2, 3, 1]);
             let data = output.try_into_data().map_err(|error| error.to_string())?;
             data.convert::<f32>().into_vec::<f32>().map_err(|error| format!("{error:?}"))
         })?
-        .map_err(|reason| BurnError::Failed { device: self.device.to_string(), reason: one_line(&reason) })?;
+        .map_err(|reason| self.failed(&reason))?;
         painted.copy_from_slice(&values);
         Ok(())
+    }
+
+    fn paint_bytes(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        painted: &mut [u8],
+    ) -> Result<(), BurnError> {
+        if !check_size([rgb.len(), painted.len()], width, height)? {
+            return Ok(());
+        }
+        painted.copy_from_slice(rgb);
+        self.paint_in_place(painted, width, height)
+    }
+
+    fn queue(&self) -> Result<FrameQueue, BurnError> {
+        FrameQueue::new(self.device, || {
+            let painter = self.clone();
+            let paint: PaintInPlace =
+                Box::new(move |rgb, width, height| painter.paint_in_place(rgb, width, height));
+            paint
+        })
     }
 
     fn device(&self) -> Device {
@@ -173,14 +243,42 @@ pub(crate) fn guarded<R>(device: Device, work: impl FnOnce() -> R) -> Result<R, 
 
 /// Catches a panic, and keeps what other threads of a driver crate panic about off the screen meanwhile.
 pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> Result<R, String> {
-    /// The panic hook is one for the process: whoever exchanges it waits for his turn.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    let quiet = Quiet::begin();
     let caught = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
+    drop(quiet);
     caught.map_err(|panic| message(&*panic))
+}
+
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
+
+/// The panic hook is one for the process: the first that wants quiet puts it away, the last puts it back, so that
+/// frames may be painted side by side.
+static QUIET: Mutex<(usize, Option<Hook>)> = Mutex::new((0, None));
+
+struct Quiet;
+
+impl Quiet {
+    fn begin() -> Self {
+        let mut state = QUIET.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if state.0 == 0 {
+            state.1 = Some(std::panic::take_hook());
+            std::panic::set_hook(Box::new(|_| {}));
+        }
+        state.0 += 1;
+        Quiet
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let mut state = QUIET.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.0 -= 1;
+        if state.0 == 0
+            && let Some(hook) = state.1.take()
+        {
+            std::panic::set_hook(hook);
+        }
+    }
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

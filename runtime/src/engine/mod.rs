@@ -272,12 +272,6 @@ impl Engine {
     }
 }
 
-/// Rounds painted values to bytes.
-#[cfg(feature = "burn")]
-pub(crate) fn to_bytes(values: &[f32], bytes: &mut [u8]) {
-    output::bytes(values, bytes);
-}
-
 /// Rounds to the nearest bfloat16, ties to even, as the hardware's conversions do. For finite values.
 #[inline]
 fn round_bf16(value: f32) -> f32 {

@@ -11,7 +11,7 @@ use super::decode::{Decoder, Frames, failed};
 use super::encode::{Cut, Encoder, Recipe, cut_copy};
 use super::error::VideoError;
 use super::ffmpeg::{Ended, Running, Tools, file_argument};
-use super::pipeline::{Flow, Pipeline, Timed, timed};
+use super::pipeline::{Flow, Paint, Pipeline, Timed, timed};
 use super::probe::{Kind, Source};
 use super::stop::{Stop, Watch};
 use crate::picture::fit_longer_side;
@@ -148,6 +148,20 @@ impl<'a> Job<'a> {
         progress: &(dyn Fn(u64) + Sync),
         stop: &Stop,
     ) -> Result<Report, VideoError> {
+        let mut paint = paint;
+        self.run_with(&mut paint, progress, stop)
+    }
+
+    /// As [`Job::run`], for what can start on a frame before the one before it is done.
+    ///
+    /// # Errors
+    /// As for [`Job::run`].
+    pub fn run_with(
+        &self,
+        paint: &mut dyn Paint,
+        progress: &(dyn Fn(u64) + Sync),
+        stop: &Stop,
+    ) -> Result<Report, VideoError> {
         if stop.is_asked() {
             return Err(VideoError::Stopped);
         }
@@ -156,7 +170,7 @@ impl<'a> Job<'a> {
 
     fn run_watched(
         &self,
-        paint: &mut dyn FnMut(&Frame, &mut Frame) -> Result<(), RuntimeError>,
+        paint: &mut dyn Paint,
         progress: &(dyn Fn(u64) + Sync),
         watch: &Watch<'_>,
     ) -> Result<Report, VideoError> {
@@ -176,7 +190,8 @@ impl<'a> Job<'a> {
             Ok(None) => return Err(self.nothing_decoded(&decoder.running, stop)),
             Err(error) => return Err(self.decoding_failed(&decoder.running, error, stop)),
         };
-        timed(&mut painting, || paint(&frame, &mut painted)).map_err(|error| stopped_or(error, stop))?;
+        timed(&mut painting, || paint.paint(&frame, &mut painted))
+            .map_err(|error| stopped_or(error, stop))?;
         let recipe = self.recipe(&frames, &painted, first)?;
         let Encoder { running: encoder, sink } = Encoder::start(self.tools, &recipe, &temporary)?;
         watch.add(&encoder);

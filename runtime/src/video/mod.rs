@@ -54,6 +54,7 @@ pub use ffmpeg::{OLDEST, Tools};
 pub use job::{Job, Report, Stage, VideoOptions};
 pub use live::{Capture, LiveOptions, LiveSource, Taken};
 pub use nut::{NutReader, NutWriter, StreamHeader};
+pub use pipeline::Paint;
 pub use probe::{Kind, OtherStream, Packets, Source, VideoStream};
 pub use record::Recorder;
 pub use stop::Stop;

@@ -18,6 +18,39 @@ pub(super) struct Timed {
     pub frame: Frame,
 }
 
+/// What paints the frames of a video, one after the other.
+pub trait Paint {
+    /// Paints a frame into another, whose size it sets.
+    ///
+    /// # Errors
+    /// Whatever keeps it from painting; the video ends there.
+    fn paint(&mut self, frame: &Frame, painted: &mut Frame) -> Result<(), RuntimeError>;
+
+    /// Starts on a frame that [`Paint::paint`] gets later, in this order; `false`: that would gain nothing.
+    ///
+    /// # Errors
+    /// As for [`Paint::paint`].
+    fn begin(&mut self, frame: &Frame) -> Result<bool, RuntimeError> {
+        let _ = frame;
+        Ok(false)
+    }
+}
+
+impl<F: FnMut(&Frame, &mut Frame) -> Result<(), RuntimeError>> Paint for F {
+    fn paint(&mut self, frame: &Frame, painted: &mut Frame) -> Result<(), RuntimeError> {
+        self(frame, painted)
+    }
+}
+
+/// What the decoding stage has for the painter.
+enum Next {
+    Frame(Timed),
+    /// The source's end.
+    End,
+    /// The cut.
+    Cut,
+}
+
 /// The three stages at work.
 pub(super) struct Pipeline<'a> {
     /// Taken off every timestamp before it is written.
@@ -59,7 +92,7 @@ impl Pipeline<'_> {
         mut sink: Sink,
         first: Timed,
         painted: Frame,
-        paint: &mut dyn FnMut(&Frame, &mut Frame) -> Result<(), RuntimeError>,
+        paint: &mut dyn Paint,
     ) -> Flow {
         let mut flow = Flow { last: first.pts, origin: self.origin, ..Flow::default() };
         let (to_paint, decoded) = sync_channel::<Timed>(WAITING);
@@ -97,18 +130,36 @@ impl Pipeline<'_> {
         flow: &mut Flow,
         first: Timed,
         painted: Frame,
-        paint: &mut dyn FnMut(&Frame, &mut Frame) -> Result<(), RuntimeError>,
+        paint: &mut dyn Paint,
         (decoded, used): (Receiver<Timed>, &SyncSender<Frame>),
         (to_encode, blank): (SyncSender<Timed>, &Receiver<Frame>),
     ) {
         let (mut in_hand, mut done) = (first, Some(painted));
+        // Whether the frame in hand is on its way already.
+        let mut begun = false;
         loop {
+            // On a GPU, fetched before this one is painted: it goes up meanwhile.
+            let mut ahead = None;
             let painted = match done.take() {
                 Some(painted) => painted,
                 None => {
                     let Ok(mut painted) = blank.recv() else { break flow.left_early = true };
-                    let result = timed(&mut flow.painting, || paint(&in_hand.frame, &mut painted));
-                    if let Err(error) = result {
+                    let mut work = || -> Result<(), RuntimeError> {
+                        let painting = &mut flow.painting;
+                        if !begun {
+                            begun = timed(painting, || paint.begin(&in_hand.frame))?;
+                        }
+                        if begun {
+                            let next = self.next(&decoded);
+                            begun = match &next {
+                                Next::Frame(next) => timed(painting, || paint.begin(&next.frame))?,
+                                Next::End | Next::Cut => false,
+                            };
+                            ahead = Some(next);
+                        }
+                        timed(painting, || paint.paint(&in_hand.frame, &mut painted))
+                    };
+                    if let Err(error) = work() {
                         flow.paint_error = Some(error);
                         break flow.left_early = true;
                     }
@@ -127,11 +178,20 @@ impl Pipeline<'_> {
                 flow.asked = true;
                 break flow.left_early = true;
             }
-            match decoded.recv() {
-                Ok(next) if self.end.is_some_and(|end| next.pts >= end) => break flow.left_early = true,
-                Ok(next) => in_hand = next,
-                Err(_) => break,
+            match ahead.unwrap_or_else(|| self.next(&decoded)) {
+                Next::Frame(next) => in_hand = next,
+                Next::Cut => break flow.left_early = true,
+                Next::End => break,
             }
+        }
+    }
+
+    /// Waits for the next frame.
+    fn next(&self, decoded: &Receiver<Timed>) -> Next {
+        match decoded.recv() {
+            Ok(next) if self.end.is_some_and(|end| next.pts >= end) => Next::Cut,
+            Ok(next) => Next::Frame(next),
+            Err(_) => Next::End,
         }
     }
 }

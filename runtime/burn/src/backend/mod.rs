@@ -31,6 +31,15 @@ pub type Cuda = burn::backend::Cuda<f32, i32>;
 #[cfg(feature = "wgpu")]
 pub type Wgpu = burn::backend::Wgpu<f32, i32>;
 
+/// The adapter that `wgpu:INDEX` names.
+///
+/// # Errors
+/// [`BurnError::Unavailable`] when there are fewer.
+#[cfg(feature = "wgpu")]
+pub fn wgpu_adapter(index: usize) -> Result<burn::backend::wgpu::WgpuDevice, BurnError> {
+    wgpu::find(index).map_err(|missing| missing.of(Device::Wgpu(index)))
+}
+
 /// Something to compute, gradients included, on whichever backend a device has.
 pub(crate) trait Work {
     /// What comes of it.
@@ -55,7 +64,7 @@ pub(crate) fn run_on<W: Work>(device: Device, work: W) -> Result<W::Output, Burn
         }
         #[cfg(feature = "wgpu")]
         Device::Wgpu(index) => {
-            let adapter = wgpu::find(index).map_err(|missing| missing.of(device))?;
+            let adapter = wgpu_adapter(index)?;
             guarded(device, || work.run::<Wgpu>(&adapter))?
         }
         // Without the backend, `check` has returned its error.

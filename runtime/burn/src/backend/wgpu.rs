@@ -8,12 +8,13 @@ use std::task::{Context, Poll, Waker};
 use burn::backend::wgpu::WgpuDevice;
 use burn::backend::wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
 use burn::tensor::DType;
+use burn::tensor::backend::Backend;
 use impasto_checkpoints::StyleModel;
 use wgpu::{DeviceType, Instance, InstanceDescriptor};
 
 use crate::device::{Device, Missing};
 use crate::error::BurnError;
-use crate::painter::{NetPainter, Painter, Precision, quietly};
+use crate::painter::{NetPainter, Painter, Precision, guarded, quietly};
 
 /// The adapters in the order of their numbers here: discrete, integrated, virtual, software.
 fn adapters() -> Vec<(WgpuDevice, String)> {
@@ -77,20 +78,25 @@ pub(crate) fn find(index: usize) -> Result<WgpuDevice, Missing> {
     })
 }
 
-/// A painter on adapter `index`, in f32.
+/// A painter on adapter `index`; half precision is f16, where the driver computes with it.
 pub(crate) fn open(
     model: &StyleModel,
     index: usize,
     precision: Precision,
 ) -> Result<Box<dyn Painter>, BurnError> {
     let device = Device::Wgpu(index);
-    if precision == Precision::Half {
+    let adapter = find(index).map_err(|missing| missing.of(device))?;
+    let compute = match precision {
+        Precision::F32 => DType::F32,
+        Precision::Half => DType::F16,
+    };
+    // Asking starts the device, which may fail.
+    if compute == DType::F16 && !guarded(device, || super::Wgpu::supports_dtype(&adapter, compute))? {
         return Err(BurnError::Precision {
             device: device.to_string(),
             precision: "half",
-            reason: "wgpu's shaders have no bf16, and f16 only on some drivers",
+            reason: "its driver has no f16 in shaders",
         });
     }
-    let adapter = find(index).map_err(|missing| missing.of(device))?;
-    NetPainter::<super::Wgpu>::open(model, device, adapter, DType::F32)
+    NetPainter::<super::Wgpu>::open(model, device, adapter, compute)
 }

@@ -16,7 +16,7 @@ pub struct ConvBlock<B: Backend> {
     pub conv: ConvLayer<B>,
     /// The instance norm after it (absent after the last convolution unless the architecture has it).
     pub norm: Option<InstanceNorm<B>>,
-    relu: bool,
+    pub(super) relu: bool,
 }
 
 impl<B: Backend> ConvBlock<B> {
@@ -134,6 +134,13 @@ impl<B: Backend> Step<B> {
                 (vec![&block.conv], block.norm.iter().collect())
             }
             Step::Residual(block) => (vec![&block.conv1, &block.conv2], vec![&block.norm1, &block.norm2]),
+        }
+    }
+    /// The step's convolutions.
+    pub(super) fn convs_mut(&mut self) -> Vec<&mut ConvLayer<B>> {
+        match self {
+            Step::Conv(block) | Step::Upsample(UpsampleConv { block }) => vec![&mut block.conv],
+            Step::Residual(block) => vec![&mut block.conv1, &mut block.conv2],
         }
     }
 }

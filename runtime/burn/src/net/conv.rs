@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use impasto_checkpoints::{CheckpointError, ConvKind, ConvSpec, Padding, StyleModel};
 
 /// A convolution and what it sees beyond the border.
@@ -39,6 +39,14 @@ impl<B: Backend> ConvLayer<B> {
             kind: spec.kind,
             padding: model.architecture().padding,
         })
+    }
+
+    /// Keeps the weights in another float type.
+    pub(super) fn convert(&mut self, dtype: DType) {
+        if self.weight.val().dtype() != dtype {
+            self.weight = Param::from_tensor(self.weight.val().cast(dtype));
+            self.bias = Param::from_tensor(self.bias.val().cast(dtype));
+        }
     }
 
     /// Convolves. The arithmetic is in the input's float type; weights of another type are converted.
@@ -83,23 +91,17 @@ impl<B: Backend> ConvLayer<B> {
                 Err(tensors) => tensors,
             }
         };
-        let padded = match self.padding {
-            Padding::Reflect => pad_reflect(input, kernel / 2),
-            Padding::ZeroSame => {
-                let [_, _, height, width] = input.dims();
-                pad_zeros(input, same(height, kernel, stride), same(width, kernel, stride))
-            }
-        };
+        let padded = self.padded_by(input, kernel, stride);
         conv2d(padded, weight, Some(bias), ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
     }
 
     /// Nearest ×2, then the convolution. Reflection after the doubling repeats what is at the edge before it.
     fn nearest_doubled(&self, input: Tensor<B, 4>, weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Tensor<B, 4> {
-        let pad = weight.dims()[2] / 2;
+        let kernel = weight.dims()[2];
         #[cfg(feature = "flex")]
         let (input, weight, bias) = {
             use crate::backend::cpu::{Axis, Geometry, convolution};
-            let kernel = weight.dims()[2];
+            let pad = kernel / 2;
             let geometry = |input: &Tensor<B, 4>| {
                 let [_, _, height, width] = input.dims();
                 let axis = |size| match self.padding {
@@ -113,25 +115,18 @@ impl<B: Backend> ConvLayer<B> {
                 Err(tensors) => tensors,
             }
         };
-        let doubled = double(input);
-        let padded = match self.padding {
-            Padding::Reflect => pad_reflect(doubled, pad),
-            Padding::ZeroSame => pad_zeros(doubled, (pad, pad), (pad, pad)),
-        };
+        let padded = self.padded_by(double(input), kernel, 1);
         conv2d(padded, weight, Some(bias), ConvOptions::new([1; 2], [0; 2], [1; 2], 1))
     }
 
     /// Transposed with stride 2; of the 2n+1 rows and columns the last goes under zero padding (TensorFlow),
     /// the first under reflection (PyTorch's `padding=1, output_padding=1`).
     fn transposed(&self, input: Tensor<B, 4>, weight: Tensor<B, 4>, bias: Tensor<B, 1>) -> Tensor<B, 4> {
-        let [_, _, height, width] = input.dims();
-        let crop = match self.padding {
-            Padding::Reflect => 1,
-            Padding::ZeroSame => 0,
-        };
         #[cfg(feature = "flex")]
         let (input, weight, bias) = {
             use crate::backend::cpu::{Axis, Geometry, convolution};
+            let crop = self.crop();
+            let [_, _, height, width] = input.dims();
             let kernel = weight.dims()[2];
             // As an ordinary convolution over the spread-out input, the kernel turned by half a turn.
             let turned = weight.clone().swap_dims(0, 1).flip([2, 3]);
@@ -145,9 +140,71 @@ impl<B: Backend> ConvLayer<B> {
                 Err((input, _, bias)) => (input, weight, bias),
             }
         };
+        self.transposed_by_burn(input, weight, bias)
+    }
+
+    fn transposed_by_burn(
+        &self,
+        input: Tensor<B, 4>,
+        weight: Tensor<B, 4>,
+        bias: Tensor<B, 1>,
+    ) -> Tensor<B, 4> {
+        let [_, _, height, width] = input.dims();
+        let crop = self.crop();
         let options = ConvTransposeOptions::new([2; 2], [0; 2], [0; 2], [1; 2], 1);
         let whole = conv_transpose2d(input, weight, Some(bias), options);
         whole.narrow(2, crop, 2 * height).narrow(3, crop, 2 * width)
+    }
+
+    /// Rows and columns that a transposed convolution leaves out before the picture.
+    fn crop(&self) -> usize {
+        match self.padding {
+            Padding::Reflect => 1,
+            Padding::ZeroSame => 0,
+        }
+    }
+
+    /// The input with what the kernel sees beyond the border.
+    fn padded_by(&self, input: Tensor<B, 4>, kernel: usize, stride: usize) -> Tensor<B, 4> {
+        match self.padding {
+            Padding::Reflect => pad_reflect(input, kernel / 2),
+            Padding::ZeroSame => {
+                let [_, _, height, width] = input.dims();
+                pad_zeros(input, same(height, kernel, stride), same(width, kernel, stride))
+            }
+        }
+    }
+}
+
+/// [`ConvLayer::forward`] by Burn's operations, one at a time: what a profile takes the time of.
+impl<B: Backend> ConvLayer<B> {
+    pub(super) fn doubles(&self) -> bool {
+        self.kind == ConvKind::NearestDoubled
+    }
+
+    pub(super) fn doubled(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
+        if self.doubles() { double(input) } else { input }
+    }
+
+    pub(super) fn padded(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
+        let kernel = self.weight.val().dims()[2];
+        match self.kind {
+            ConvKind::Strided(stride) => self.padded_by(input, kernel, stride),
+            ConvKind::NearestDoubled => self.padded_by(input, kernel, 1),
+            ConvKind::Transposed => input,
+        }
+    }
+
+    /// The convolution of what is doubled and padded.
+    pub(super) fn convolved(&self, padded: Tensor<B, 4>) -> Tensor<B, 4> {
+        let dtype = padded.dtype();
+        let (weight, bias) = (self.weight.val().cast(dtype), self.bias.val().cast(dtype));
+        let stride = match self.kind {
+            ConvKind::Strided(stride) => stride,
+            ConvKind::NearestDoubled => 1,
+            ConvKind::Transposed => return self.transposed_by_burn(padded, weight, bias),
+        };
+        conv2d(padded, weight, Some(bias), ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
     }
 }
 

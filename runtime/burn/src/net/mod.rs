@@ -3,6 +3,7 @@
 mod blocks;
 mod conv;
 mod norm;
+mod profile;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ use crate::error::{BurnError, one_line};
 pub use blocks::{ConvBlock, ResidualBlock, Step, UpsampleConv};
 pub use conv::ConvLayer;
 pub use norm::InstanceNorm;
+pub use profile::Operation;
+pub(crate) use profile::{Watch, finish};
 
 /// A transform network: RGB 0..255 in, the painted picture out, of the same size.
 ///
@@ -79,6 +82,17 @@ impl<B: Backend> TransformNet<B> {
         Ok(StyleModel::new(metadata, tensors)?)
     }
 
+    /// The network with the weights of its convolutions in another float type, so that painting in that type need not
+    /// convert them for every picture. Norms keep f32.
+    pub fn with_kernels_in(mut self, dtype: DType) -> Self {
+        for step in &mut self.steps {
+            for conv in step.convs_mut() {
+                conv.convert(dtype);
+            }
+        }
+        self
+    }
+
     /// The network without its weights.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
@@ -105,6 +119,11 @@ impl<B: Backend> TransformNet<B> {
         if compute != dtype {
             x = x.cast(dtype);
         }
+        self.to_rgb255(x, height, width)
+    }
+
+    /// From the last layer's values to the picture, cropped to its size.
+    fn to_rgb255(&self, mut x: Tensor<B, 4>, height: usize, width: usize) -> Tensor<B, 4> {
         let output = self.architecture.output;
         if output.activation == Activation::Tanh {
             x = x.tanh();

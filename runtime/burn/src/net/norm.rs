@@ -9,7 +9,8 @@ use impasto_checkpoints::{CheckpointError, NormSpec, StyleModel};
 /// `y = (x − mean) / √(variance + ε) · weight + bias`, mean and biased variance over each picture's channel.
 ///
 /// Burn's own divides a sum by the count in the tensor's type: 65,536 values overflow f16. Here the statistics
-/// are f32, and the variance is the mean of squares about the mean, so that a smooth picture keeps its digits.
+/// are f32, taken about the plane's first value, and the variance is the mean of squares about the mean, so that a
+/// flat or smooth picture keeps its digits.
 ///
 /// # Shapes
 /// - input, output: `[batch, channels, height, width]`
@@ -68,17 +69,24 @@ impl<B: Backend> InstanceNorm<B> {
             return output;
         }
         let dtype = input.dtype();
-        let [batch, channels, height, width] = input.dims();
+        let channels = input.dims()[1];
         let full = |tensor: Tensor<B, 1>| {
             let tensor = if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(DType::F32) };
-            tensor.reshape([1, channels, 1])
+            tensor.reshape([1, channels, 1, 1])
         };
         let input = if dtype == DType::F32 { input } else { input.cast(DType::F32) };
-        let input = input.reshape([batch, channels, height * width]);
-        let centred = input.clone() - input.mean_dim(2);
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
+        // About the plane's first value: a flat plane is then 0 exactly, where the rounding of a long sum of large
+        // values, divided by √ε, would be noise of many grey levels. The result does not depend on it, nor does any
+        // gradient.
+        let first = input.clone().narrow(2, 0, 1).narrow(3, 0, 1).detach();
+        let shifted = input - first;
+        // Row by row, then over the rows: a sum over a whole plane is long, and through wgpu it came out wrong beyond
+        // some 100,000 values.
+        let mean = |plane: Tensor<B, 4>| plane.mean_dim(3).mean_dim(2);
+        let centred = shifted.clone() - mean(shifted);
+        let variance = mean(centred.clone() * centred.clone());
         let factor = (variance + self.epsilon).sqrt().recip() * full(weight);
-        let output = (centred * factor + full(bias)).reshape([batch, channels, height, width]);
+        let output = centred * factor + full(bias);
         let output = if relu { activation::relu(output) } else { output };
         if dtype == DType::F32 { output } else { output.cast(dtype) }
     }

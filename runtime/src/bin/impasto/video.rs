@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use impasto::Progress;
 use impasto::paint::{FramePainter, PaintOptions};
-use impasto::video::{Container, Job, Report, Source, Stage, Stop, Tools, VideoError, VideoOptions};
+use impasto::video::{Container, Job, Paint, Report, Source, Stage, Stop, Tools, VideoError, VideoOptions};
+use impasto::{Frame, Progress, RuntimeError};
 use serde_json::json;
 
 use crate::args::VideoArgs;
@@ -58,12 +58,8 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
             STOP.abandon();
         }
     });
-    let progress = Progress::new().stop_when(STOP.abandoned());
-    let result = job.run(
-        &mut |frame, painted| painter.paint_into(frame, painted, &progress),
-        &|frames| bar.set_position(frames),
-        &STOP,
-    );
+    let mut painting = Painting { painter, progress: Progress::new().stop_when(STOP.abandoned()) };
+    let result = job.run_with(&mut painting, &|frames| bar.set_position(frames), &STOP);
     bar.finish_and_clear();
     let report = match result {
         Err(VideoError::Stopped) => return Ok(ExitCode::from(INTERRUPTED)),
@@ -78,6 +74,22 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
         say.note(&in_words(&report));
     }
     Ok(if report.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// Frames that overlap where the device is no CPU, and stop when they are told to.
+struct Painting<'a> {
+    painter: FramePainter<'a>,
+    progress: Progress<'a>,
+}
+
+impl Paint for Painting<'_> {
+    fn paint(&mut self, frame: &Frame, painted: &mut Frame) -> Result<(), RuntimeError> {
+        self.painter.paint_into(frame, painted, &self.progress)
+    }
+
+    fn begin(&mut self, frame: &Frame) -> Result<bool, RuntimeError> {
+        self.painter.begin(frame)
+    }
 }
 
 fn in_words(report: &Report) -> String {
