@@ -24,7 +24,7 @@ pub use architecture::{
     Activation, Architecture, Block, ConvKind, ConvSpec, InputRange, NormSpec, Output, Padding, Role,
     TensorSpec, Upsampling,
 };
-pub use atomic::write_atomically;
+pub use atomic::{temporary_beside, write_atomically};
 pub use error::CheckpointError;
 pub use file::{MAX_FILE_BYTES, read_metadata};
 pub use layers::{Layer, Layers, MAX_CHANNELS, MAX_KERNEL, MAX_LAYERS};

@@ -121,7 +121,8 @@ fn read(root: &Path, cache: &Path) -> Option<Index> {
     valid.then_some(Index { photos, fingerprint: file.fingerprint, warnings: Vec::new(), from_cache: true })
 }
 
-/// Temporary name, sync, rename: another run never reads half a list.
+/// Temporary name, sync, rename: another run never reads half a list. (As `write_atomically` of the checkpoints,
+/// which this crate does not otherwise need.)
 fn write(cache: &Path, file: &CacheFile) -> io::Result<()> {
     let folder = cache.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;

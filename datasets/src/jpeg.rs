@@ -3,6 +3,7 @@
 //! The decoder paints the missing part of a cut-off JPEG grey and reports success, so half downloads
 //! would train a network on grey. This check walks from marker to marker and asks whether the end is
 //! reached; a search for the end marker alone would find that of the thumbnail inside the header.
+//! `runtime/src/picture/decode.rs` asks the same of pictures that are painted: what is mended here is mended there.
 
 /// Whether these bytes begin as a JPEG does.
 pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {

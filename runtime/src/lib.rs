@@ -22,6 +22,7 @@ pub mod device;
 pub mod engine;
 mod error;
 mod frame;
+mod lock;
 #[cfg(feature = "pictures")]
 pub mod paint;
 #[cfg(feature = "pictures")]

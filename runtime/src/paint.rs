@@ -2,6 +2,7 @@
 //! that paints (pictures, video, camera, server) goes through here.
 
 use crate::ahead::Ahead;
+use crate::engine::default_threads;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::picture::{self, Picture, Resizer};
@@ -111,17 +112,11 @@ impl<'a> FramePainter<'a> {
     pub fn new(stylizer: &'a Stylizer, options: PaintOptions) -> Self {
         let nothing = || Frame::black(1, 1);
         let (seen, seen_painted, half) = (nothing(), nothing(), nothing());
-        let smoother = Smoother::new(0.0);
-        FramePainter {
-            stylizer,
-            options,
-            resizer: Resizer::new(),
-            seen,
-            seen_painted,
-            half,
-            smoother,
-            ahead: None,
-        }
+        // As many threads as paint on the CPU; a GPU leaves all of them free.
+        let threads = stylizer.options().threads.unwrap_or_else(default_threads);
+        let smoother = Smoother::with_threads(0.0, threads);
+        let resizer = Resizer::new();
+        FramePainter { stylizer, options, resizer, seen, seen_painted, half, smoother, ahead: None }
     }
 
     /// Smooths from frame to frame by this strength, 0 (off, as it begins) to 1: see [`Smoother`].

@@ -27,10 +27,14 @@ struct Scene {
 }
 
 fn begin(port: u16) -> (u16, Stopper, JoinHandle<()>) {
+    begin_as(port, None)
+}
+
+fn begin_as(port: u16, name: Option<&str>) -> (u16, Stopper, JoinHandle<()>) {
     let mut config = ServeConfig::shipped().expect("styles");
     config.listen = ([127, 0, 0, 1], port).into();
-    config.allow_hosts = vec!["studio.example".to_string()];
-    config.token = Some(TOKEN.to_string());
+    config.allow_hosts = name.map(str::to_string).into_iter().collect();
+    config.token = name.map(|_| TOKEN.to_string());
     config.painter = StylizerOptions::default();
     let server = Server::bind(config).expect("a server");
     let (port, stopper) = (server.address().port(), server.stopper());
@@ -61,7 +65,7 @@ impl Scene {
     }
 
     fn url(&self) -> String {
-        format!("http://localhost:{}/?token={TOKEN}", self.port)
+        format!("http://localhost:{}/", self.port)
     }
 
     fn stop(&mut self) {
@@ -362,11 +366,14 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
     assert_eq!(scene.browser.text(&socket), "closed");
 
     // By a name that is neither localhost nor HTTPS the page works, and says why the camera does not.
-    scene.browser.open(&format!("http://studio.example:{port}/?token={TOKEN}"));
+    let (named, stopper, server) = begin_as(0, Some("studio.example"));
+    scene.browser.open(&format!("http://studio.example:{named}/?token={TOKEN}"));
     scene.browser.wait("painted.dataset.count >= 1");
     scene.browser.value("camera.click()");
     scene.browser.wait("message.textContent.includes('HTTPS or from localhost')");
     scene.browser.wait("message.textContent.includes('--tls-cert')");
+    stopper.stop();
+    server.join().expect("it ended well");
 
     // It comes back by itself when the server does.
     scene.browser.open(&url);

@@ -18,7 +18,7 @@ fn test_data() -> Option<PathBuf> {
     if folder.is_none() {
         // Straight to the descriptor: the harness captures what `println!` writes.
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: bf16 on real styles: IMPASTO_TEST_DATA is not set");
     }
     folder.map(PathBuf::from)
 }

@@ -1,6 +1,6 @@
 //! Tests that cross crates, and what they share: golden files, real data, the Python beside them.
 //!
-//! Duty of this room: parity with PyTorch, fast against iterative, robustness. A test of one crate lives in
+//! Duty of this room: parity with PyTorch, fast against iterative. A test of one crate lives in
 //! that crate; a test that runs a binary lives in that binary's package.
 
 /// The README's Rust snippets, compiled.

@@ -199,7 +199,7 @@ impl Difference {
     }
 }
 
-/// A setting's value on one line, as TOML writes it.
+/// A setting's value for people, on one line.
 fn value_text<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::Null) => "not set".to_owned(),
@@ -323,7 +323,7 @@ impl TrainConfig {
             }
         }
         if self.width > MAX_WIDTH {
-            return Err(out_of_range("width", &self.width.to_string(), "at most 256"));
+            return Err(out_of_range("width", &self.width.to_string(), &format!("at most {MAX_WIDTH}")));
         }
         if !(16..=4096).contains(&self.image_size) {
             return Err(out_of_range("image_size", &self.image_size.to_string(), "16 to 4096 pixels"));

@@ -51,8 +51,8 @@ pub enum TrainError {
         /// What was found and what was expected.
         reason: String,
     },
-    /// Something is already there.
-    #[error("{}: {what} is already there; hint: {hint}", path.display())]
+    /// Something exists already.
+    #[error("{}: {what} exists already; hint: {hint}", path.display())]
     Exists {
         /// The file or folder.
         path: PathBuf,

@@ -14,9 +14,9 @@ use crate::config::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// A style in minutes on an NVIDIA GPU: width 16, 256² crops, VGG19.
+    /// For a GPU: width 16, batches of 4 at 256², VGG19, stability for video.
     Gpu,
-    /// An own style within 15 minutes on 2 CPU cores: width 16, small crops, VGG19 as deep as it must.
+    /// A style of your own within 15 minutes on 2 CPU cores: width 16, one crop of 160² a step, VGG19.
     Cpu,
     /// As Johnson et al. 2016: width 32, batches of 4 at 256², two passes over COCO's 118,287 photos.
     Full,

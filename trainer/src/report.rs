@@ -20,11 +20,6 @@ impl Reporter {
         Reporter { quiet, bar: Arc::default(), held: Arc::default() }
     }
 
-    /// Whether only warnings are printed.
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
     /// Whether a progress line makes sense: stderr is a terminal and nobody asked for quiet.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()

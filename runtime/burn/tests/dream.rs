@@ -215,7 +215,8 @@ fn bad_input_is_an_error_with_the_way_out() {
 #[test]
 fn a_trained_network_dreams_in_tiles_as_in_one_piece() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
+        let _ =
+            writeln!(std::io::stderr(), "skipped: a trained network's dream: IMPASTO_TEST_DATA is not set");
         return;
     };
     let file = Path::new(&data).join("loss-networks/vgg19_to_conv4_2_f32.safetensors");

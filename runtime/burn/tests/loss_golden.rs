@@ -128,11 +128,15 @@ fn losses_and_their_gradients_equal_pytorch() {
 #[test]
 fn the_real_vgg19_equals_pytorch() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
+        let _ =
+            writeln!(std::io::stderr(), "skipped: losses with the real VGG19: IMPASTO_TEST_DATA is not set");
         return;
     };
     let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_PYTHON is not set");
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: losses with the real VGG19: IMPASTO_TEST_PYTHON is not set"
+        );
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -225,7 +225,7 @@ fn wrong_files_say_what_was_expected() {
 #[test]
 fn the_real_files_are_recognized() {
     let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_DATA is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: real weights: IMPASTO_TEST_DATA is not set");
         return;
     };
     for (name, kind, deepest) in [
@@ -244,7 +244,7 @@ fn the_real_files_are_recognized() {
 #[test]
 fn pytorch_files_are_read() {
     let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        let _ = writeln!(std::io::stderr(), "skipped: IMPASTO_TEST_PYTHON is not set");
+        let _ = writeln!(std::io::stderr(), "skipped: PyTorch's files: IMPASTO_TEST_PYTHON is not set");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

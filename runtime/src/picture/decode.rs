@@ -233,6 +233,7 @@ fn is_rgb_profile(profile: &[u8]) -> bool {
 ///
 /// The decoder fills what is missing with grey and reports success, so this is asked first. Looking at the
 /// last two bytes would not do: phones append data, and the EXIF thumbnail has an end marker of its own.
+/// `datasets/src/jpeg.rs` asks the same of training photos.
 fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     // Up to the next marker, over entropy-coded data and stray bytes between segments alike.

@@ -79,7 +79,7 @@ impl Smoother {
     /// to two fifths on the average (`benches/examples/smooth`), and what is mixed in is two frames old on the average.
     pub const DEFAULT_STRENGTH: f32 = 0.75;
 
-    /// A smoother of a strength from 0 (off) to 1 (most), with a thread for each physical core.
+    /// A smoother of a strength from 0 (off) to 1 (most), with a thread for each physical core from its first frame on.
     pub fn new(strength: f32) -> Self {
         Self::with_threads(strength, default_threads())
     }

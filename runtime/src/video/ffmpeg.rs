@@ -5,11 +5,12 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::error::VideoError;
+use crate::lock::lock;
 
 /// The oldest FFmpeg that knows the options in use (`-fps_mode`, the filter `setts`'s durations); Debian 12 has it.
 pub const OLDEST: &str = "5.1";
@@ -306,10 +307,6 @@ fn children_cpu_seconds() -> Option<f64> {
 #[cfg(not(unix))]
 fn children_cpu_seconds() -> Option<f64> {
     None
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use impasto_checkpoints::temporary_beside;
 use tempfile::TempPath;
 
 use super::container::{Codec, Container, VideoEncoder};
@@ -346,20 +347,8 @@ impl<'a> Job<'a> {
 
     /// A file beside the result, that goes when it is not wanted any more.
     fn temporary(&self) -> Result<TempPath, VideoError> {
-        let folder = match self.output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let suffix = format!(".part.{}", self.container.extension());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".impasto-").suffix(&suffix);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // tempfile's own default would make every result private; the umask still applies.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let file = builder.tempfile_in(folder);
+        let file = temporary_beside(&self.output, &suffix);
         Ok(file.map_err(|error| self.cannot_write(error))?.into_temp_path())
     }
 

@@ -153,9 +153,11 @@ impl Browser {
         }
     }
 
+    /// Goes to a page. A query is the page's own to take off again.
     pub fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url }));
-        self.wait(&format!("location.href.startsWith({}) && document.readyState === 'complete'", json!(url)));
+        let place = json!(url.split('?').next());
+        self.wait(&format!("location.href.startsWith({place}) && document.readyState === 'complete'"));
     }
 
     /// Presses keys, one after the other: `Tab`, `ArrowLeft`, `Space`, `Enter`.

@@ -151,6 +151,7 @@ fn learner<B: AutodiffBackend>(
     let config = &job.config;
     let initial = StyleModel::initial(trained_architecture(config.width, config.output_gain)?, config.seed)?;
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, device)? };
+    // Burn's default epsilon is 1e-5; this is that of the paper (Kingma & Ba 2015) and of PyTorch.
     let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
     let mut learner = Learner::new(trainee, optimizer, Schedule::new(config, 0));
     if let Some(manifest) = &job.resume {

@@ -1,7 +1,8 @@
 //! The concrete backends, each named once, and the kernels this crate brings for the CPU.
 //!
-//! Code elsewhere is generic over `B: Backend` or calls this crate's non-generic functions: a backend is
-//! spelled out nowhere else, so the many minutes that its kernels take to compile are spent once.
+//! Code elsewhere is generic over `B: Backend` or calls this crate's non-generic functions: a backend's type is spelled
+//! out nowhere else. Who paints compiles none of it anew; the trainer, whose loop is generic, instantiates it by these
+//! aliases in one file (`trainer/src/backends.rs`).
 
 #[cfg(feature = "flex")]
 pub(crate) mod cpu;

@@ -38,8 +38,8 @@ pub enum StyleSize {
 /// The losses and their targets.
 ///
 /// With `balance`, layer weights and the total variation's weight are scaled as in training
-/// ([`PerceptualLoss::balance`]), measured on the unpainted content picture: 1 is "nothing of the content left", "no style at all"
-/// and "as rough as the photo".
+/// ([`PerceptualLoss::balance`]), measured on the unpainted content picture: 1 is "nothing of the content left", "no
+/// style at all" and "as rough as the photo".
 #[derive(Debug, Clone)]
 pub struct Criterion {
     /// Weights of the loss network.
@@ -100,8 +100,8 @@ impl Criterion {
 /// would minimize.
 ///
 /// # Errors
-/// Those of [`Device::check`] and [`PerceptualLoss::new`]; [`BurnError::PerceptualLoss`] for a picture that does not have the
-/// content's size.
+/// Those of [`Device::check`] and [`PerceptualLoss::new`]; [`BurnError::PerceptualLoss`] for a picture that does not
+/// have the content's size.
 pub fn evaluate(
     device: Device,
     criterion: &Criterion,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use impasto::picture::DEFAULT_MAX_PIXELS;
+use impasto::picture::{DEFAULT_MAX_PIXELS, DEFAULT_QUALITY};
 use impasto::smooth::Smoother;
 use impasto::video::{Codec, parse_seconds};
 use impasto::{Device, Precision, Tile};
@@ -103,7 +103,7 @@ pub struct LookArgs {
 #[derive(Args)]
 pub struct FileArgs {
     /// Quality of JPEG files
-    #[arg(long, value_name = "1..100", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "1..100", default_value_t = DEFAULT_QUALITY, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: u8,
     /// Format of the result [default: by OUT's extension; in a folder the input's own, else png]
     #[arg(long, value_enum)]
@@ -265,7 +265,7 @@ pub struct EngineArgs {
     /// f32, bf16 or auto
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     pub precision: Precision,
-    /// Threads to paint with [default: all cores]
+    /// Threads to paint with [default: one a physical core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
     /// Where a large picture's activations are kept: auto (768 MiB in memory, the rest in a scratch file in the

@@ -1,7 +1,6 @@
 //! `impasto bench`: how long one frame takes here, from 8-bit frame to 8-bit frame.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -15,8 +14,8 @@ use impasto::{Device, Frame, Stylizer};
 use serde::Serialize;
 
 use crate::args::{BenchArgs, NetworkChoice};
-use crate::say::Say;
-use crate::stylize::engine_options;
+use crate::choice::{engine_options, first_shipped};
+use crate::say::{Say, json_line, print};
 
 /// Pixels that the picture moves to the left and up from one frame to the next, so that no two are the same. Odd,
 /// so that a frame meets the kernels' tiles at another place each time; `benches/peers` makes the same frames.
@@ -67,13 +66,10 @@ pub fn run(args: BenchArgs, say: Say) -> Result<ExitCode> {
         fps: 1000.0 / median_ms,
         peak_rss_mb: peak_rss_mb(),
     };
-    let text = if args.json { serde_json::to_string(&report)? } else { describe(&report) };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
+    print(if args.json { json_line(&report)? } else { describe(&report) })?;
     if args.profile {
-        write!(out, "{}", describe_profile(&stylizer.profile()))?;
+        print(describe_profile(&stylizer.profile()))?;
     }
-    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,7 +82,7 @@ fn choose(choice: &NetworkChoice) -> Result<StyleModel> {
     Ok(match (&choice.style, &choice.model) {
         (_, Some(path)) => StyleModel::load(path)?,
         (Some(name), _) => shipped::load(name)?,
-        (None, None) => shipped::load(shipped::names().next().unwrap_or_default())?,
+        (None, None) => shipped::load(first_shipped())?,
     })
 }
 
@@ -153,7 +149,7 @@ fn describe(report: &Report<'_>) -> String {
     });
     let memory = report.peak_rss_mb.map_or(String::new(), |mb| format!(", peak memory {mb:.0} MB"));
     format!(
-        "{}, {}×{}, {}, {} ({}){threads}\nmedian {:.2} ms a frame (min {:.2}, max {:.2}, {} frames), {:.1} frames/s{memory}",
+        "{}, {}×{}, {}, {} ({}){threads}\nmedian {:.2} ms a frame (min {:.2}, max {:.2}, {} frames), {:.1} frames/s{memory}\n",
         report.model,
         report.width,
         report.height,

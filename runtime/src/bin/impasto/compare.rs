@@ -18,13 +18,13 @@ use impasto_burn::loss::LossValues;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::choice::{engine_options, open_stylizer};
 use crate::files::{self, Source, Target};
 use crate::interrupt;
 use crate::plot::{Chart, Line};
 use crate::reference;
 use crate::reference_args::{CompareArgs, NetworkArgs, PoolingName};
-use crate::say::Say;
-use crate::stylize;
+use crate::say::{Say, print};
 
 const RED: [u8; 3] = [192, 57, 43];
 const BLUE: [u8; 3] = [31, 97, 141];
@@ -96,7 +96,7 @@ impl Spread {
 }
 
 pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
-    let stylizer = stylize::open_stylizer(&args.style, stylize::engine_options(&args.engine))?;
+    let stylizer = open_stylizer(&args.style, engine_options(&args.engine))?;
     let metadata = stylizer.metadata().clone();
     let (trained, criterion) = criterion(&args, &metadata, say)?;
     let device = reference::burn_device(args.engine.device)?;
@@ -106,10 +106,10 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         return Err(error);
     }
     for pair in &plan.pairs {
-        stylize::refuse_existing(&pair.target, args.result.overwrite)?;
+        pair.target.refuse_existing(args.result.overwrite)?;
     }
     for name in ["report.json", "report.md"] {
-        stylize::refuse_existing(&Target::File(args.output.join(name)), args.result.overwrite)?;
+        files::refuse_existing(&args.output.join(name), args.result.overwrite)?;
     }
     interrupt::install_lenient();
     let mut rows = Vec::new();
@@ -152,9 +152,9 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     save(&args.output.join("report.json"), &json)?;
     save(&args.output.join("report.md"), &markdown(&report))?;
     if args.result.json {
-        writeln!(std::io::stdout().lock(), "{json}")?;
+        print(json + "\n")?;
     }
-    Ok(if interrupt::asked() { ExitCode::from(130) } else { ExitCode::SUCCESS })
+    Ok(if interrupt::asked() { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 
 /// `DIR/`, which is a folder whether it is there or not.
@@ -199,7 +199,7 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
 
 /// The largest square in the middle of a photo, resized.
 fn read_square(source: &Source, args: &CompareArgs) -> Result<Frame> {
-    let picture = stylize::read(source, &DecodeOptions { max_pixels: args.max_pixels })?;
+    let picture = source.read(&DecodeOptions { max_pixels: args.max_pixels })?;
     Ok(middle_square(&picture.frame, args.size as usize)?)
 }
 
@@ -275,8 +275,7 @@ fn one(
 }
 
 fn write(frame: &Frame, path: &Path) -> Result<()> {
-    let target = Target::File(path.to_path_buf());
-    stylize::write(&Picture::from(frame.clone()), &target, None, &EncodeOptions::default())
+    Target::File(path.to_path_buf()).write(&Picture::from(frame.clone()), None, &EncodeOptions::default())
 }
 
 fn save(path: &Path, text: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use clap_complete::{Generator, Shell};
 use impasto::checkpoints::shipped;
 
 use crate::args::Cli;
-use crate::styles::print;
+use crate::say::print;
 
 /// Where a shell looks for the script, for those who ask for help.
 const AFTER_HELP: &str = "Examples:

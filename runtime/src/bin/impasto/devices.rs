@@ -8,7 +8,7 @@ use impasto::engine::{Isa, cpu_name, default_threads, physical_cores};
 use impasto::video::Tools;
 use serde::Serialize;
 
-use crate::styles::{json_line, print};
+use crate::say::{json_line, print};
 
 #[derive(Args)]
 pub struct DevicesArgs {

@@ -1,6 +1,5 @@
 //! `impasto dream`: what a network sees in a picture, amplified.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,7 +10,7 @@ use serde_json::json;
 use crate::interrupt;
 use crate::reference::{self, Canvas, Journal};
 use crate::reference_args::{DreamArgs, Layers};
-use crate::say::Say;
+use crate::say::{Say, json_line, print};
 
 /// Longer side of a guide: its features are thinned out anyway.
 const GUIDE_SIDE: usize = 384;
@@ -91,7 +90,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
             "octaves": octaves,
             "interrupted": interrupt::asked(),
         });
-        writeln!(std::io::stdout().lock(), "{report}")?;
+        print(json_line(&report)?)?;
     } else {
         let climbs: Vec<String> = octaves
             .iter()

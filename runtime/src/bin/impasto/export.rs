@@ -8,9 +8,10 @@ use impasto::checkpoints::export;
 use serde_json::json;
 
 use crate::args::ResultArgs;
+use crate::choice::find;
+use crate::files::refuse_existing;
 use crate::interrupt;
-use crate::say::Say;
-use crate::styles::{find, json_line, print};
+use crate::say::{Say, json_line, print};
 
 #[derive(Args)]
 pub struct ExportArgs {
@@ -29,9 +30,7 @@ pub struct ExportArgs {
 
 pub fn run(args: ExportArgs, say: Say) -> Result<()> {
     let output = args.output.display();
-    if !args.result.overwrite && args.output.symlink_metadata().is_ok() {
-        bail!("{output}: exists already; hint: --overwrite replaces it");
-    }
+    refuse_existing(&args.output, args.result.overwrite)?;
     if args.output.extension().is_none_or(|extension| extension != "onnx") {
         bail!("{output}: an ONNX model's name ends in .onnx");
     }

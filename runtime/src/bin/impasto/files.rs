@@ -1,10 +1,14 @@
-//! From the inputs and OUT on the command line to a list of (input, output) pairs.
+//! Files: the inputs and OUT on the command line become (input, output) pairs, which are read and written here.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
+
+use crate::interrupt;
 
 /// Extensions of the pictures that a folder is searched for.
 const READABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
@@ -23,6 +27,59 @@ pub enum Source {
 pub enum Target {
     File(PathBuf),
     Stdout,
+}
+
+impl Source {
+    /// Reads and decodes the picture.
+    pub fn read(&self, decode: &DecodeOptions) -> Result<Picture> {
+        Ok(match self {
+            Source::File(path) => Picture::open(path, decode)?,
+            Source::Stdin => Picture::read(std::io::stdin().lock(), "standard input", decode)?,
+        })
+    }
+}
+
+impl Target {
+    /// As [`refuse_existing`]; standard output is never in the way.
+    pub fn refuse_existing(&self, overwrite: bool) -> Result<()> {
+        match self {
+            Target::File(path) => refuse_existing(path, overwrite),
+            Target::Stdout => Ok(()),
+        }
+    }
+
+    /// Writes a picture, in `format` or the one that the file's name asks for (PNG on standard output). Folders on
+    /// the way are made; Ctrl-C waits for the file.
+    pub fn write(&self, picture: &Picture, format: Option<Format>, encode: &EncodeOptions) -> Result<()> {
+        match self {
+            Target::Stdout => {
+                let bytes = picture.encode(format.unwrap_or(Format::Png), encode)?;
+                let mut out = std::io::stdout().lock();
+                out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
+            }
+            Target::File(path) => {
+                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                    fs::create_dir_all(folder)
+                        .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
+                }
+                let format = match format {
+                    Some(format) => format,
+                    None => Format::from_path(path)?,
+                };
+                let _guard = interrupt::writing();
+                picture.save_as(path, format, encode)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to replace what is there already, unless told to. A link that points nowhere counts as a file.
+pub fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
+    if !overwrite && path.symlink_metadata().is_ok() {
+        bail!("{}: exists already; hint: --overwrite replaces it", path.display());
+    }
+    Ok(())
 }
 
 /// One picture to paint.

@@ -1,6 +1,5 @@
 //! `impasto gatys`: a picture optimized to have its own content and the style of paintings.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,7 +14,7 @@ use serde_json::json;
 use crate::interrupt;
 use crate::reference::{self, Canvas, Journal};
 use crate::reference_args::{BalanceName, GatysArgs, Layers, OptimizerName};
-use crate::say::Say;
+use crate::say::{Say, json_line, print};
 
 /// Smallest shorter side of a coarse scale: below it there is nothing to see.
 const COARSEST: usize = 64;
@@ -105,7 +104,7 @@ fn report(
         "tv": losses.tv_share,
         "interrupted": interrupt::asked(),
     });
-    writeln!(std::io::stdout().lock(), "{report}")?;
+    print(json_line(&report)?)?;
     Ok(())
 }
 

@@ -1,11 +1,20 @@
-//! Ctrl-C: at once while painting, after the file while one is being written, so that nothing half is left. Where a picture
-//! grows step by step, the first one ends the steps and keeps what there is.
+//! Ctrl-C: at once while painting, after the file while one is being written, so that nothing half is left. Where a
+//! picture grows step by step, the first one ends the steps and keeps what there is.
 
+use std::process::{self, ExitCode};
 #[cfg(feature = "reference")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// What shells expect of a command that was interrupted: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
 static WRITING: Mutex<()> = Mutex::new(());
+
+/// The exit code of a job that Ctrl-C ended.
+pub fn exit_code() -> ExitCode {
+    ExitCode::from(INTERRUPTED)
+}
 
 /// Hold this while a file is being written.
 pub fn writing() -> MutexGuard<'static, ()> {
@@ -18,7 +27,7 @@ pub fn install() {
     // picture; that is no reason not to paint.
     let _ = ctrlc::set_handler(|| {
         let _guard = writing();
-        std::process::exit(130);
+        process::exit(INTERRUPTED.into());
     });
 }
 
@@ -28,7 +37,7 @@ pub fn install_counted(pressed: impl Fn(u32) + Send + 'static) {
     let _ = ctrlc::set_handler(move || {
         count += 1;
         if count >= 3 {
-            std::process::exit(130);
+            process::exit(INTERRUPTED.into());
         }
         pressed(count);
     });
@@ -49,7 +58,7 @@ pub fn install_lenient() {
     let _ = ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::Relaxed) {
             let _guard = writing();
-            std::process::exit(130);
+            process::exit(INTERRUPTED.into());
         }
     });
 }

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod choice;
 #[cfg(feature = "reference")]
 mod compare;
 mod completions;

@@ -5,13 +5,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::builder::Resettable;
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use impasto::checkpoints::write_atomically;
 
 use crate::args::Cli;
+use crate::files::refuse_existing;
 use crate::interrupt;
 use crate::say::Say;
 
@@ -33,10 +34,7 @@ pub fn run(args: ManArgs, say: Say) -> Result<ExitCode> {
     let folder = &args.output;
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot make the folder", folder.display()))?;
     for (name, _) in &pages {
-        let path = folder.join(name);
-        if !args.overwrite && path.symlink_metadata().is_ok() {
-            bail!("{}: exists already; hint: --overwrite replaces it", path.display());
-        }
+        refuse_existing(&folder.join(name), args.overwrite)?;
     }
     for (name, text) in &pages {
         let path = folder.join(name);

@@ -19,7 +19,6 @@ use crate::files::{self, Pair, Source, Target};
 use crate::interrupt;
 use crate::reference_args::{NetworkArgs, PictureArgs, PoolingName};
 use crate::say::Say;
-use crate::stylize;
 
 /// The one picture of a job: read, resized, and where its result goes.
 pub struct Canvas {
@@ -50,9 +49,9 @@ impl Canvas {
         if let (Target::File(path), None) = (&pair.target, format) {
             Format::from_path(path)?;
         }
-        stylize::refuse_existing(&pair.target, args.result.overwrite)?;
+        pair.target.refuse_existing(args.result.overwrite)?;
         let decode = DecodeOptions { max_pixels: args.files.max_pixels };
-        let mut picture = stylize::read(&pair.source, &decode)?;
+        let mut picture = pair.source.read(&decode)?;
         if args.size > 0 {
             let (width, height) = fit_longer_side(picture.width(), picture.height(), args.size as usize);
             picture = picture.resized(width, height)?;
@@ -95,13 +94,13 @@ impl Canvas {
         if self.side_by_side {
             painted = picture::side_by_side_pictures(&self.picture, &painted);
         }
-        stylize::write(&painted, target, self.format, &self.encode)
+        target.write(&painted, self.format, &self.encode)
     }
 }
 
 /// Reads a picture that is only looked at: a painting, a guide, a start.
 pub fn open_rgb(path: &Path, max_pixels: u64) -> Result<RgbPicture> {
-    let picture = stylize::read(&Source::File(path.to_path_buf()), &DecodeOptions { max_pixels })?;
+    let picture = Source::File(path.to_path_buf()).read(&DecodeOptions { max_pixels })?;
     to_rgb(&picture.frame)
 }
 
@@ -267,6 +266,6 @@ impl<'a> Journal<'a> {
             return ExitCode::SUCCESS;
         }
         self.say.note("interrupted: what there was has been written");
-        ExitCode::from(130)
+        interrupt::exit_code()
     }
 }

@@ -1,8 +1,11 @@
-//! What the command says on standard error: one line an error, notes, and progress on a terminal only.
+//! What the command says: on standard error one line an error, notes, and progress on a terminal only; on standard
+//! output what was asked for.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use serde::Serialize;
 
 /// From this many pixels on, a single picture takes seconds and gets a bar of its own.
 const LARGE: usize = 8_000_000;
@@ -79,6 +82,19 @@ impl Say {
         }
         bar
     }
+}
+
+/// A value as one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value)? + "\n")
+}
+
+/// Writes to standard output; an error is the reader's going away, or a full disk.
+pub fn print(text: String) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
 }
 
 /// An error and its causes as one line; a cause that the text before it has said already is not repeated. Names of files

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use impasto::checkpoints::StyleModel;
 use impasto::serve::{Level, ServeConfig, Server, TlsFiles};
 
+use crate::choice::engine_options;
 use crate::say::Say;
 use crate::serve_args::ServeArgs;
-use crate::stylize::engine_options;
 
 /// The variable that holds the token, where other users could read the arguments.
 const TOKEN_VARIABLE: &str = "IMPASTO_TOKEN";

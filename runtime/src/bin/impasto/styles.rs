@@ -1,7 +1,5 @@
 //! `impasto styles`: what there is, what a model is, and foreign models in; `export` takes them out.
 
-use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -10,8 +8,10 @@ use impasto::quality::bf16_psnr;
 use serde::Serialize;
 
 use crate::args::{DtypeName, ImportArgs, StylesArgs, StylesCommand};
+use crate::choice::find;
+use crate::files::refuse_existing;
 use crate::interrupt;
-use crate::say::Say;
+use crate::say::{Say, json_line, print};
 
 pub fn run(args: StylesArgs, say: Say) -> Result<ExitCode> {
     match args.command {
@@ -49,19 +49,8 @@ fn list(json: bool) -> Result<()> {
     print(lines.collect())
 }
 
-/// A shipped style by name, else a file. A name that is also a file in the current folder means the style.
-pub fn find(style: &Path) -> Result<StyleModel> {
-    let text = style.to_string_lossy();
-    if shipped::names().any(|name| name == text) || !(text.contains(['/', '.']) || style.exists()) {
-        return Ok(shipped::load(&text)?);
-    }
-    Ok(StyleModel::load(style)?)
-}
-
 fn import_file(args: ImportArgs, say: Say) -> Result<()> {
-    if !args.result.overwrite && args.output.symlink_metadata().is_ok() {
-        bail!("{}: exists already; hint: --overwrite replaces it", args.output.display());
-    }
+    refuse_existing(&args.output, args.result.overwrite)?;
     if args.output.extension().is_none_or(|extension| extension != "safetensors") {
         bail!("{}: a style model's name ends in .safetensors", args.output.display());
     }
@@ -189,17 +178,4 @@ fn describe(model: &StyleModel) -> String {
 /// The name a unit variant has in the file.
 fn name_of(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_string)).unwrap_or_default()
-}
-
-/// A value as one line of JSON.
-pub fn json_line(value: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string(value)? + "\n")
-}
-
-/// Writes to standard output; an error is the reader's going away, or a full disk.
-pub fn print(text: String) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
 }

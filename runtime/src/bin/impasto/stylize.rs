@@ -1,21 +1,20 @@
 //! `impasto stylize`: pictures in, paintings out.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
-use impasto::checkpoints::{StyleModel, shipped};
+use anyhow::{Result, bail};
+use impasto::checkpoints::StyleModel;
 use impasto::paint::{PaintOptions, paint_with};
 use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
 use impasto::{Progress, Stylizer, StylizerOptions};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::args::{EngineArgs, FormatName, StyleChoice, StylizeArgs};
-use crate::files::{self, Pair, Plan, Source, Target};
+use crate::args::{FormatName, StylizeArgs};
+use crate::choice::{engine_options, open_stylizer};
+use crate::files::{self, Pair, Plan, Target};
 use crate::interrupt;
 use crate::say::{self, Say};
 
@@ -165,8 +164,7 @@ impl Job {
                 "painted": painted,
                 "failed": failed,
             });
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "{report}")?;
+            say::print(say::json_line(&report)?)?;
         } else if !single {
             self.say.note(&format!(
                 "{} painted, {} failed, {:.1} s",
@@ -180,8 +178,8 @@ impl Job {
 
     fn paint_one(&self, pair: &Pair, pictures: &ProgressBar) -> Result<Painted> {
         let started = Instant::now();
-        refuse_existing(&pair.target, self.overwrite)?; // before the work, not after it
-        let picture = read(&pair.source, &self.decode)?;
+        pair.target.refuse_existing(self.overwrite)?; // before the work, not after it
+        let picture = pair.source.read(&self.decode)?;
         let bar = self.say.painting(seen_pixels(&picture, &self.paint));
         let report = |done: f64| {
             let percent = (100.0 * done) as u64;
@@ -196,56 +194,9 @@ impl Job {
         bar.finish_and_clear();
         let picture = picture?;
         let (width, height) = (picture.frame.width(), picture.frame.height());
-        write(&picture, &pair.target, self.format, &self.encode)?;
+        pair.target.write(&picture, self.format, &self.encode)?;
         Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
     }
-}
-
-/// Refuses an output that is there already. A link that points nowhere counts as a file.
-pub fn refuse_existing(target: &Target, overwrite: bool) -> Result<()> {
-    match target {
-        Target::File(path) if !overwrite && path.symlink_metadata().is_ok() => {
-            bail!("{}: exists already; hint: --overwrite replaces it", path.display())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Reads a picture.
-pub fn read(source: &Source, decode: &DecodeOptions) -> Result<Picture> {
-    Ok(match source {
-        Source::File(path) => Picture::open(path, decode)?,
-        Source::Stdin => Picture::read(std::io::stdin().lock(), "standard input", decode)?,
-    })
-}
-
-/// Writes a picture, in `format` or the one that the file's name asks for.
-pub fn write(
-    picture: &Picture,
-    target: &Target,
-    format: Option<Format>,
-    encode: &EncodeOptions,
-) -> Result<()> {
-    match target {
-        Target::Stdout => {
-            let bytes = picture.encode(format.unwrap_or(Format::Png), encode)?;
-            let mut out = std::io::stdout().lock();
-            out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
-        }
-        Target::File(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                fs::create_dir_all(folder)
-                    .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
-            }
-            let format = match format {
-                Some(format) => format,
-                None => Format::from_path(path)?,
-            };
-            let _guard = interrupt::writing();
-            picture.save_as(path, format, encode)?;
-        }
-    }
-    Ok(())
 }
 
 /// Pixels that the network will see.
@@ -255,26 +206,6 @@ fn seen_pixels(picture: &Picture, options: &PaintOptions) -> usize {
         None => (picture.width(), picture.height()),
     };
     (width as f32 * height as f32 * options.stroke_scale.powi(2)) as usize
-}
-
-/// The engine's options from the command line.
-pub fn engine_options(args: &EngineArgs) -> StylizerOptions {
-    StylizerOptions {
-        device: args.device,
-        precision: args.precision,
-        threads: args.threads.map(usize::from),
-        tile: args.tile,
-    }
-}
-
-/// Opens the style that was chosen.
-pub fn open_stylizer(choice: &StyleChoice, options: StylizerOptions) -> Result<Stylizer> {
-    let model = match (&choice.style, &choice.model) {
-        (Some(name), _) => shipped::load(name)?,
-        (None, Some(path)) => StyleModel::load(path)?,
-        (None, None) => bail!("no style; expected --style NAME or --model FILE"),
-    };
-    Ok(Stylizer::new(&model, options)?)
 }
 
 impl From<FormatName> for Format {

@@ -1,31 +1,27 @@
 //! `impasto video`: a video in, a painted video out.
 
-use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use impasto::paint::{FramePainter, PaintOptions};
 use impasto::video::{Container, Job, Paint, Report, Source, Stage, Stop, Tools, VideoError, VideoOptions};
 use impasto::{Frame, Progress, RuntimeError};
 use serde_json::json;
 
 use crate::args::VideoArgs;
+use crate::choice::{engine_options, open_stylizer};
+use crate::files::refuse_existing;
 use crate::interrupt;
-use crate::say::Say;
-use crate::stylize::{engine_options, open_stylizer};
+use crate::say::{Say, json_line, print};
 
 /// What Ctrl-C asks for: once, to end with what there is; twice, to leave nothing.
 static STOP: Stop = Stop::new();
 
-/// Exit code of a video that was ended early.
-const INTERRUPTED: u8 = 130;
-
 pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
     // What can be known at once comes first: it costs nothing, and waiting for it would.
     Container::from_path(&args.output)?;
-    if !args.result.overwrite && args.output.exists() {
-        bail!("{}: exists already; hint: --overwrite replaces it", args.output.display());
-    }
+    refuse_existing(&args.output, args.result.overwrite)?;
     let tools = Tools::find()?;
     let source = Source::open(&tools, &args.input)?;
     let options = VideoOptions {
@@ -62,18 +58,18 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
     let result = job.run_with(&mut painting, &|frames| bar.set_position(frames), &STOP);
     bar.finish_and_clear();
     let report = match result {
-        Err(VideoError::Stopped) => return Ok(ExitCode::from(INTERRUPTED)),
+        Err(VideoError::Stopped) => return Ok(interrupt::exit_code()),
         result => result?,
     };
     for note in &report.notes {
         say.note(&format!("note: {note}"));
     }
     if args.result.json {
-        writeln!(std::io::stdout().lock(), "{}", in_json(&report, &args.output, &stylizer.metadata().name))?;
+        print(json_line(&in_json(&report, &args.output, &stylizer.metadata().name))?)?;
     } else {
         say.note(&in_words(&report));
     }
-    Ok(if report.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(if report.interrupted { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 
 /// Frames that overlap where the device is no CPU, and stop when they are told to.
@@ -111,7 +107,7 @@ fn in_words(report: &Report) -> String {
     )
 }
 
-fn in_json(report: &Report, output: &std::path::Path, style: &str) -> serde_json::Value {
+fn in_json(report: &Report, output: &Path, style: &str) -> serde_json::Value {
     let stage =
         |stage: &Stage| json!({ "busy_seconds": stage.busy_seconds, "cpu_seconds": stage.cpu_seconds });
     json!({

@@ -14,20 +14,19 @@ mod stats;
 mod takes;
 mod window;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use impasto::Frame;
 use impasto::checkpoints::shipped;
-use impasto::picture::side_by_side;
+use impasto::picture::side_by_side_into;
 use impasto::video::{Capture, LiveOptions, LiveSource, Tools};
 
 use crate::args::WebcamArgs;
+use crate::choice::{engine_options, first_shipped};
 use crate::interrupt;
-use crate::say::Say;
-use crate::stylize::engine_options;
+use crate::say::{Say, json_line, print};
 use look::{Action, Look, StyleRef};
 use painter::{Shared, Shown};
 use stats::Stats;
@@ -36,9 +35,6 @@ use window::Screen;
 
 /// How long to wait for a painting before the keys are looked at again.
 const PATIENCE: Duration = Duration::from_millis(8);
-
-/// Exit code after Ctrl-C.
-const INTERRUPTED: u8 = 130;
 
 pub fn run(args: WebcamArgs, say: Say) -> Result<ExitCode> {
     let source = match args.source.to_str() {
@@ -89,12 +85,12 @@ pub fn run(args: WebcamArgs, say: Say) -> Result<ExitCode> {
     result?;
     if let Some(stats) = stats {
         if args.json {
-            writeln!(std::io::stdout().lock(), "{}", stats.json(styles[shared.look().style].name()))?;
+            print(json_line(&stats.json(styles[shared.look().style].name()))?)?;
         } else {
             say.note(&stats.words());
         }
     }
-    Ok(if shared.is_interrupted() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(if shared.is_interrupted() { interrupt::exit_code() } else { ExitCode::SUCCESS })
 }
 
 /// The style that was asked for, then the shipped ones.
@@ -102,7 +98,7 @@ fn styles(args: &WebcamArgs) -> Vec<StyleRef> {
     let chosen = match (&args.style.style, &args.style.model) {
         (Some(name), _) => StyleRef::Shipped(name.clone()),
         (None, Some(path)) => StyleRef::File(path.clone()),
-        (None, None) => StyleRef::Shipped(shipped::names().next().unwrap_or_default().to_owned()),
+        (None, None) => StyleRef::Shipped(first_shipped().to_owned()),
     };
     let others = shipped::names().map(|name| StyleRef::Shipped(name.to_owned()));
     let mut styles: Vec<StyleRef> = others.filter(|other| *other != chosen).collect();
@@ -120,15 +116,14 @@ fn show_all(
     say: Say,
 ) -> Result<Stats> {
     let mut stats = Stats::new();
-    let mut shown = Shown::nothing();
+    let (mut shown, mut both) = (Shown::nothing(), Frame::black(1, 1));
     let (mut overlay, mut help) = (true, false);
     while !shared.is_stopped() {
         let fresh = shared.take(&mut shown, PATIENCE);
         if fresh {
             if let Some(screen) = screen {
-                let both;
-                let picture: &Frame = if shared.look().side_by_side {
-                    both = side_by_side(&shown.source, &shown.painted);
+                let picture = if shared.look().side_by_side {
+                    side_by_side_into(&shown.source, &shown.painted, &mut both);
                     &both
                 } else {
                     &shown.painted

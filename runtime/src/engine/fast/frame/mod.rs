@@ -20,10 +20,11 @@ use super::program::{Columns, Kernel, Program, Stage, Target};
 use super::tall::{MAX_REACH, Rows, Tall};
 use super::watch::Watch;
 use super::winograd::{PATCH, REACH, Strip};
+use crate::lock::lock;
 use crate::pool::Job;
 use impasto_checkpoints::Output;
 pub(super) use worker::State;
-use worker::{Worker, lock, ring_row};
+use worker::{Worker, ring_row};
 
 /// Where a painted frame goes.
 #[derive(Clone, Copy)]

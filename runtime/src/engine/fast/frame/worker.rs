@@ -1,13 +1,14 @@
 //! What a frame's workers have: buffers that are kept from frame to frame.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::engine::fast::buffer::Buffer;
 use crate::engine::fast::moments::{Moments, Table};
 use crate::engine::fast::plan::{Plan, StagePlan};
 use crate::engine::fast::planes::Planes;
 use crate::engine::fast::program::Program;
+use crate::lock::lock;
 
 /// Buffers that are kept from frame to frame.
 #[derive(Default)]
@@ -88,8 +89,4 @@ impl State {
 pub(super) fn ring_row(worker: &Worker, plan: &StagePlan, row: usize) -> *mut u8 {
     // SAFETY: the ring has room for the plan's rows.
     unsafe { worker.ring.start().add(row % plan.ring_rows * plan.ring_row) }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
