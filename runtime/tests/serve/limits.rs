@@ -167,13 +167,8 @@ fn live_clients_count_as_connections() {
     }
 }
 
-/// A reader that takes nothing does not hold a painting, and its connection, for ever.
-#[test]
-fn an_answer_that_nobody_reads_is_given_up() {
-    let mut config = config();
-    config.limits.send_time = Duration::from_millis(400);
-    let server = start(config);
-    // More than the system's buffers hold.
+/// A caller with a painting on its way, more of it than the system's buffers hold, that reads none of it.
+fn unread(server: &Running) -> std::net::TcpStream {
     let picture = png(&noise(1400));
     let mut stream = server.connect();
     stream
@@ -181,6 +176,16 @@ fn an_answer_that_nobody_reads_is_given_up() {
         .expect("sent");
     stream.write_all(&picture).expect("sent");
     server.wait_for("impasto_painted_total{kind=\"picture\"}", 1.0);
+    stream
+}
+
+/// A reader that takes nothing does not hold a painting, and its connection, for ever.
+#[test]
+fn an_answer_that_nobody_reads_is_given_up() {
+    let mut config = config();
+    config.limits.send_time = Duration::from_millis(400);
+    let server = start(config);
+    let stream = unread(&server);
     let begun = Instant::now();
     while server.metric("impasto_connections") > 1.0 {
         assert!(begun.elapsed() < super::support::PATIENCE, "still connected");
@@ -196,14 +201,7 @@ fn a_painting_on_its_way_keeps_its_place() {
     config.limits.pictures = 1;
     config.limits.send_time = Duration::from_secs(600);
     let server = start(config);
-    let picture = png(&noise(1400));
-    let mut stream = server.connect();
-    // More than the system's buffers hold.
-    stream
-        .write_all(&server.head("POST", "/api/stylize?strength=0&size=2400&format=png", &[], picture.len()))
-        .expect("sent");
-    stream.write_all(&picture).expect("sent");
-    server.wait_for("impasto_painted_total{kind=\"picture\"}", 1.0);
+    let mut stream = unread(&server);
     let small = png(&photo(12, 12));
     for _ in 0..3 {
         server.post("/api/stylize", &small).refusal(503);
