@@ -40,6 +40,17 @@ const fn slow(name: &'static str, args: &'static [&'static str], makes: &'static
     Door { least: 16, ..door(name, args, makes) }
 }
 
+/// The shortest job of Gatys's method, and the files it is given.
+#[cfg(feature = "reference")]
+macro_rules! gatys {
+    ($($file:literal),* $(,)?) => {
+        &[
+            "gatys", "--loss-net", "random-vgg16", "--content-layers", "relu1_1", "--style-layers", "relu1_1",
+            "--steps", "1", "--size", "20", "-q", "-o", "out.png", $($file),*
+        ]
+    };
+}
+
 /// Commands that read a picture.
 pub const PICTURE_DOORS: &[Door] = &[
     Door {
@@ -104,53 +115,9 @@ pub const PICTURE_DOORS: &[Door] = &[
         )
     },
     #[cfg(feature = "reference")]
-    slow(
-        "gatys painting",
-        &[
-            "gatys",
-            "--loss-net",
-            "random-vgg16",
-            "--content-layers",
-            "relu1_1",
-            "--style-layers",
-            "relu1_1",
-            "--steps",
-            "1",
-            "--size",
-            "20",
-            "-q",
-            "-o",
-            "out.png",
-            "--",
-            "painting.png",
-            "FILE",
-        ],
-        &["out.png"],
-    ),
+    slow("gatys painting", gatys!["--", "painting.png", "FILE"], &["out.png"]),
     #[cfg(feature = "reference")]
-    slow(
-        "gatys --init",
-        &[
-            "gatys",
-            "--loss-net",
-            "random-vgg16",
-            "--content-layers",
-            "relu1_1",
-            "--style-layers",
-            "relu1_1",
-            "--steps",
-            "1",
-            "--size",
-            "20",
-            "-q",
-            "-o",
-            "out.png",
-            "painting.png",
-            "painting.png",
-            "--init=FILE",
-        ],
-        &["out.png"],
-    ),
+    slow("gatys --init", gatys!["painting.png", "painting.png", "--init=FILE"], &["out.png"]),
     #[cfg(feature = "reference")]
     Door {
         shows: Shows::File,
