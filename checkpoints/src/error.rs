@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a style model could not be read, written or understood.
+/// Why a style model could not be read, written or understood, or a device's name not.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
@@ -72,6 +72,14 @@ pub enum CheckpointError {
         name: String,
         /// The names there are.
         known: String,
+    },
+    /// The text is not the name of a device.
+    #[error("`{text}` is not a device: {reason}; hint: cpu, cuda, cuda:1, wgpu or wgpu:1")]
+    Device {
+        /// What was given.
+        text: String,
+        /// Which rule it breaks.
+        reason: &'static str,
     },
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Duty of this room: what a style model is ([`Architecture`], [`StyleModel`], [`Metadata`]), how it is
 //! written and read (safetensors), how foreign models come in (`import`, behind a feature) and go out (`export`,
-//! likewise), and the styles that ship with the project ([`shipped`]).
+//! likewise), the styles that ship with the project ([`shipped`]), and the one name that the engine and Burn share
+//! ([`Device`]): both build on this crate and neither on the other.
 //!
 //! What it must not do: run a network, decode a picture, or depend on Burn.
 
 mod architecture;
 mod atomic;
+mod device;
 mod error;
 #[cfg(feature = "export")]
 pub mod export;
@@ -25,6 +27,7 @@ pub use architecture::{
     TensorSpec, Upsampling,
 };
 pub use atomic::{temporary_beside, write_atomically};
+pub use device::Device;
 pub use error::CheckpointError;
 pub use file::{MAX_FILE_BYTES, read_metadata};
 pub use layers::{Layer, Layers, MAX_CHANNELS, MAX_KERNEL, MAX_LAYERS};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::atomic::write_atomically;
@@ -12,11 +13,13 @@ use crate::file;
 use crate::metadata::Metadata;
 
 /// Number type of a tensor in the file. In memory every value is an `f32`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
 pub enum Dtype {
-    /// 32-bit float.
+    /// 32-bit floats.
     F32,
-    /// 16-bit IEEE float.
+    /// 16-bit IEEE floats.
     F16,
     /// bfloat16.
     Bf16,

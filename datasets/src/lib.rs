@@ -36,5 +36,5 @@ pub use dead_leaves::{DeadLeaves, DeadLeavesOptions};
 pub use error::DatasetError;
 pub use folder::{BadFile, FolderOptions, Holdout, PhotoFolder};
 pub use loader::{Loader, LoaderConfig};
-pub use source::{Batch, MAX_BATCH_BYTES, Picture, Source, ValidationPictures};
+pub use source::{Batch, MAX_BATCH_BYTES, Source, ValidationPicture, ValidationPictures};
 pub use walk::EXTENSIONS;

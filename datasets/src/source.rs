@@ -44,7 +44,7 @@ pub struct Batch {
 
 /// One picture to validate on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct ValidationPicture {
     /// The photo's path in its folder with `/` between the parts, or `dead-leaves/0`, `dead-leaves/1`, …
     pub name: String,
     /// Width and height in pixels.
@@ -157,9 +157,9 @@ pub struct ValidationPictures {
 }
 
 impl Iterator for ValidationPictures {
-    type Item = Picture;
+    type Item = ValidationPicture;
 
-    fn next(&mut self) -> Option<Picture> {
+    fn next(&mut self) -> Option<ValidationPicture> {
         loop {
             let rank = self.next;
             self.next += 1;
@@ -173,7 +173,7 @@ impl Iterator for ValidationPictures {
                 }
             };
             if let Some((name, rgb)) = picture {
-                return Some(Picture { name, size: self.size, rgb });
+                return Some(ValidationPicture { name, size: self.size, rgb });
             }
         }
     }

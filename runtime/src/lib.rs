@@ -18,7 +18,6 @@
 //! ```
 
 mod ahead;
-pub mod device;
 pub mod engine;
 mod error;
 mod frame;
@@ -34,14 +33,15 @@ pub mod quality;
 pub mod serve;
 pub mod smooth;
 mod stylizer;
+pub mod version;
 #[cfg(feature = "video")]
 pub mod video;
 
 pub use ahead::Ahead;
-pub use device::Device;
 pub use engine::{Precision, Tile};
 pub use error::RuntimeError;
 pub use frame::Frame;
 pub use impasto_checkpoints as checkpoints;
+pub use impasto_checkpoints::Device;
 pub use progress::Progress;
 pub use stylizer::{Stylizer, StylizerOptions};

@@ -1,6 +1,8 @@
 //! One picture through a style: sizes, the network, and what is done to the painting afterwards. Every command
 //! that paints (pictures, video, camera, server) goes through here.
 
+use std::ops::RangeInclusive;
+
 use crate::ahead::Ahead;
 use crate::engine::default_threads;
 use crate::error::RuntimeError;
@@ -9,6 +11,9 @@ use crate::picture::{self, Picture, Resizer};
 use crate::progress::Progress;
 use crate::smooth::Smoother;
 use crate::stylizer::Stylizer;
+
+/// The scales at which a network may see a picture: below, it sees next to nothing; above, cost grows with the square.
+pub const STROKE_SCALE: RangeInclusive<f32> = 0.05..=8.0;
 
 /// What is to be done around the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +34,17 @@ pub struct PaintOptions {
 impl Default for PaintOptions {
     fn default() -> Self {
         PaintOptions { size: None, stroke_scale: 1.0, strength: 1.0, keep_colors: false, side_by_side: false }
+    }
+}
+
+impl PaintOptions {
+    /// Pixels that the network sees of a picture of this size.
+    pub fn seen_pixels(&self, width: usize, height: usize) -> u64 {
+        let (width, height) = match self.size {
+            Some(size) => picture::fit_longer_side(width, height, size),
+            None => (width, height),
+        };
+        (width as f64 * height as f64 * f64::from(self.stroke_scale).powi(2)).ceil() as u64
     }
 }
 

@@ -4,10 +4,9 @@ use std::path::Path;
 #[cfg(feature = "burn")]
 use std::sync::{Mutex, PoisonError};
 
-use impasto_checkpoints::{Metadata, StyleModel, shipped};
+use impasto_checkpoints::{Device, Metadata, StyleModel, shipped};
 
 use crate::ahead::Ahead;
-use crate::device::Device;
 use crate::engine::{Engine, PaintedMut, Precision, StageTime, Tile, default_threads};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
@@ -222,7 +221,6 @@ fn open_gpu(model: &StyleModel, device: Device, precision: Precision) -> Result<
         Precision::F32 | Precision::Auto => impasto_burn::Precision::F32,
         Precision::Bf16 => impasto_burn::Precision::Half,
     };
-    let device = device.to_string().parse().map_err(broken)?;
     let painter = impasto_burn::open_painter(model, device, precision).map_err(broken)?;
     Ok(Painter::Burn(Mutex::new(painter)))
 }

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::Autodiff;
+use impasto_burn::device::check;
 use impasto_burn::{Device, backend};
 
 use crate::config::TrainPrecision;
@@ -18,7 +19,7 @@ pub fn defaults(request: &Request) -> (String, Preset) {
     let named = request.flags.device.as_ref().or(request.file.device.as_ref());
     let device = match named {
         Some(device) => device.clone(),
-        None if cfg!(feature = "cuda") && Device::Cuda(0).check().is_ok() => "cuda".to_owned(),
+        None if cfg!(feature = "cuda") && check(Device::Cuda(0)).is_ok() => "cuda".to_owned(),
         None => "cpu".to_owned(),
     };
     let preset = if device == "cpu" { Preset::Cpu } else { Preset::Gpu };
@@ -31,7 +32,7 @@ pub fn defaults(request: &Request) -> (String, Preset) {
 /// Any [`TrainError`]; a driver's panic becomes [`TrainError::OutOfMemory`] or [`TrainError::Panicked`].
 pub fn train(job: &Job) -> Result<Outcome, TrainError> {
     let device: Device = job.config.device.parse()?;
-    device.check()?;
+    check(device)?;
     if job.config.precision == TrainPrecision::Bf16 && device == Device::Cpu {
         let reason = "precision bf16 on the CPU, expected f32 there; hint: --precision f32".to_owned();
         return Err(TrainError::Config { reason });

@@ -1,4 +1,4 @@
-//! The settings that are a choice among names, and the weighted layers.
+//! Choices among names that only training has (the others are the libraries' own), and the weighted layers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,18 +17,6 @@ pub enum TrainPrecision {
     Bf16,
 }
 
-/// Number type of the style model's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
 /// How the learning rate moves over the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -39,36 +27,6 @@ pub enum ScheduleKind {
     Cosine,
     /// It is multiplied by `decay_factor` every `decay_every` steps.
     Step,
-}
-
-/// Whether the terms of the loss are brought to one scale before they are weighted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balance {
-    /// Each term is divided by its value at the start, so that weights mean the same for every loss network.
-    Auto,
-    /// Weights multiply the raw losses.
-    Off,
-}
-
-/// How the loss network halves its planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum PoolingKind {
-    /// The maximum of four, as the network was trained.
-    Max,
-    /// The mean of four (Gatys et al. 2016).
-    Average,
-}
-
-/// What of the features makes a style.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum StatisticKind {
-    /// Gram matrices (Gatys et al. 2016).
-    Gram,
-    /// Each channel's mean and standard deviation (Huang & Belongie 2017).
-    MeanStd,
 }
 
 /// Layers by name with their weights: in TOML a table, as a flag `relu1_2=1,relu2_2=0.5` (`=1` may be left out).

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use impasto_burn::loss::{Balancing, StyleStatistic};
+use impasto_burn::loss_network::Pooling;
+use impasto_checkpoints::Dtype;
 use serde::{Deserialize, Serialize};
 
-pub use crate::choices::{
-    Balance, FileDtype, LayerWeights, PoolingKind, ScheduleKind, StatisticKind, TrainPrecision,
-};
+pub use crate::choices::{LayerWeights, ScheduleKind, TrainPrecision};
 use crate::error::TrainError;
 use crate::presets::Preset;
 
@@ -82,7 +83,7 @@ settings! {
     /// The style picture's licence: `public domain`.
     [long, value_name = "TEXT"] credit_license: Option<String> = String,
     /// Number type of the style model's file.
-    [long, value_enum] dtype: FileDtype = FileDtype,
+    [long, value_enum] dtype: Dtype = Dtype,
     /// Channels of the network's first layer.
     [long] width: usize = usize,
     /// While training, the network's output is multiplied by this (and set about mid-grey when it is not 1), which
@@ -121,11 +122,11 @@ settings! {
     /// Do not download the loss network's weights.
     [long, num_args = 0..=1, default_missing_value = "true", require_equals = true] offline: bool = bool,
     /// How the loss network halves its planes.
-    [long, value_enum] pooling: PoolingKind = PoolingKind,
+    [long, value_enum] pooling: Pooling = Pooling,
     /// What of the features makes a style.
-    [long, value_enum] statistic: StatisticKind = StatisticKind,
+    [long, value_enum] statistic: StyleStatistic = StyleStatistic,
     /// Whether the losses are brought to one scale first.
-    [long, value_enum] balance: Balance = Balance,
+    [long, value_enum] balance: Balancing = Balancing,
     /// Weight of the content loss.
     [long] content_weight: f64 = f64,
     /// Weight of the style loss.

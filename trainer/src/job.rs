@@ -313,16 +313,8 @@ fn loss_weights(
     choice: LossNetworkChoice,
     reporter: &Reporter,
 ) -> Result<LossWeights, TrainError> {
-    if choice.random {
-        if let Some(path) = &config.loss_weights {
-            let reason = format!(
-                "loss_net {choice} has seeded random weights, and a file is given ({})",
-                path.display()
-            );
-            return Err(TrainError::Config { reason });
-        }
-        // A fixed seed: the loss network is part of the question, not of the run.
-        return Ok(LossWeights::random(choice.kind, 0));
+    if let Some(weights) = LossWeights::if_random(choice, config.loss_weights.as_deref())? {
+        return Ok(weights);
     }
     let weights = find_weights(config, choice, reporter)?;
     reporter.note(&format!("loss network {choice}: {}", weights.origin));

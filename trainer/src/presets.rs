@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use impasto_burn::loss::{Balancing, StyleStatistic};
+use impasto_burn::loss_network::Pooling;
+use impasto_checkpoints::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{
-    Balance, DEAD_LEAVES, FileDtype, LayerWeights, PoolingKind, ScheduleKind, StatisticKind, TrainConfig,
-    TrainPrecision,
-};
+use crate::config::{DEAD_LEAVES, LayerWeights, ScheduleKind, TrainConfig, TrainPrecision};
 
 /// A set of settings that fit each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -38,7 +38,7 @@ impl Preset {
             license: None,
             credit_work: None,
             credit_license: None,
-            dtype: FileDtype::F16,
+            dtype: Dtype::F16,
             width: 16,
             output_gain: 64.0,
             image_size: 256,
@@ -57,9 +57,9 @@ impl Preset {
             loss_net: "vgg19".into(),
             loss_weights: None,
             offline: false,
-            pooling: PoolingKind::Max,
-            statistic: StatisticKind::Gram,
-            balance: Balance::Auto,
+            pooling: Pooling::Max,
+            statistic: StyleStatistic::Gram,
+            balance: Balancing::Auto,
             content_weight: 1.0,
             style_weight: 3.0,
             tv_weight: 0.02,

@@ -148,6 +148,23 @@ fn bad_input_is_one_line_that_says_what_was_expected() {
 }
 
 #[test]
+fn the_short_version_is_one_line_and_the_long_one_says_what_was_built() {
+    let text = |flag| {
+        let mut command = train(Path::new("."));
+        command.arg(flag);
+        let output = run(command);
+        assert_success(&output);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let short = text("-V");
+    assert_eq!(short, concat!("impasto-train ", env!("CARGO_PKG_VERSION"), "\n"));
+    let long = text("--version");
+    for part in [short.trim_end(), "features: flex", "wgpu", "instruction sets here: portable", "target: "] {
+        assert!(long.contains(part), "no `{part}` in {long}");
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     assert_success(&run(tiny(folder.path(), &["--steps", "2", "--steps-per-checkpoint", "1"])));

@@ -17,10 +17,11 @@ use burn::train::Learner;
 use impasto::Frame;
 use impasto_burn::TransformNet;
 use impasto_burn::backend::Cpu;
+use impasto_burn::loss::Balancing;
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_checkpoints::{Architecture, Metadata, StyleModel};
 use impasto_trainer::Preset;
-use impasto_trainer::config::{Balance, LayerWeights, ScheduleKind, TrainConfig};
+use impasto_trainer::config::{LayerWeights, ScheduleKind, TrainConfig};
 use impasto_trainer::learn::criterion::Criterion;
 use impasto_trainer::learn::feed::to_tensor;
 use impasto_trainer::learn::schedule::Schedule;
@@ -63,7 +64,7 @@ impl Golden {
             LayerWeights(map.iter().map(|(name, weight)| (name.clone(), weight.as_f64().unwrap())).collect())
         };
         TrainConfig {
-            balance: Balance::Off,
+            balance: Balancing::Off,
             schedule: ScheduleKind::Constant,
             learning_rate: self.described["adam"]["learning_rate"].as_f64().unwrap(),
             content_layers: layers("content_layers"),

@@ -6,14 +6,6 @@ use impasto_checkpoints::CheckpointError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BurnError {
-    /// The text is not the name of a device.
-    #[error("`{text}` is not a device: {reason}; hint: cpu, cuda, cuda:1, wgpu or wgpu:0")]
-    BadDevice {
-        /// What was given.
-        text: String,
-        /// Which rule it breaks.
-        reason: &'static str,
-    },
     /// This program was built without the backend for the device.
     #[error(
         "device {device}: this impasto was built without {name}; hint: cargo install --path runtime --features {feature} (impasto-train: --path trainer)"
@@ -164,7 +156,7 @@ pub enum BurnError {
         /// The cache folder.
         folder: String,
     },
-    /// The weights are not a valid style model.
+    /// The weights are not a valid style model, or the text not the name of a device.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }

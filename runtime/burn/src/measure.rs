@@ -62,8 +62,8 @@ pub trait Steps {
 /// Sets up a training.
 ///
 /// # Errors
-/// Those of [`Device::check`]; [`BurnError::Precision`] for half precision on the CPU or through wgpu (training in
-/// half precision means bf16, which is CUDA's); those of [`PerceptualLoss::new`].
+/// Those of [`check`](crate::device::check); [`BurnError::Precision`] for half precision on the CPU or through
+/// wgpu (training in half precision means bf16, which is CUDA's); those of [`PerceptualLoss::new`].
 pub fn steps(job: StepJob<'_>) -> Result<Box<dyn Steps>, BurnError> {
     let device = job.device;
     if job.precision == Precision::Half && !matches!(device, Device::Cuda(_)) {

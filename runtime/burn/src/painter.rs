@@ -81,14 +81,14 @@ pub trait Painter: Send {
 /// Puts a model on a device.
 ///
 /// # Errors
-/// Those of [`Device::check`]; [`BurnError::Precision`] where the device does not paint in half precision;
-/// [`BurnError::Failed`] when the device is there and does not start.
+/// Those of [`check`](crate::device::check); [`BurnError::Precision`] where the device does not paint in half
+/// precision; [`BurnError::Failed`] when the device is there and does not start.
 pub fn open_painter(
     model: &StyleModel,
     device: Device,
     precision: Precision,
 ) -> Result<Box<dyn Painter>, BurnError> {
-    device.check()?;
+    crate::device::check(device)?;
     match device {
         #[cfg(feature = "flex")]
         Device::Cpu => {
@@ -109,7 +109,7 @@ pub fn open_painter(
         #[allow(unreachable_patterns)]
         _ => {
             let _ = (model, precision);
-            device.check().and(Err(BurnError::Failed {
+            crate::device::check(device).and(Err(BurnError::Failed {
                 device: device.to_string(),
                 reason: "its backend is not built in".to_owned(),
             }))

@@ -9,6 +9,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use impasto_burn::device::check;
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_burn::measure::{StepJob, profile, steps};
@@ -268,13 +269,13 @@ fn a_profile_names_every_operation() {
 fn the_list_numbers_devices_as_they_are_asked_for() {
     let found = gpus("the_list");
     for gpu in &found {
-        gpu.check().unwrap();
+        check(*gpu).unwrap();
         assert_eq!(gpu.to_string().parse::<Device>().unwrap(), *gpu);
     }
     // The one after the last is not there, and the message says which are.
     let count = found.iter().filter(|device| matches!(device, Device::Wgpu(_))).count();
     if count > 0 {
-        let line = Device::Wgpu(count).check().unwrap_err().to_string();
+        let line = check(Device::Wgpu(count)).unwrap_err().to_string();
         assert!(
             line.starts_with(&format!("device wgpu:{count}: there")) && line.contains("wgpu:0"),
             "{line}"

@@ -20,14 +20,18 @@ const FULL_CHROMA_QUALITY: u8 = 90;
 
 /// A format that pictures are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Format {
-    /// PNG, 8 bits a channel, with alpha if there is any. Written with the encoder's fast setting: on photos
-    /// and paintings of about 768×600 its files are a tenth larger than the default setting's and take less
-    /// than a tenth of its time. Choosing the filter row by row would save 1 % more, for four times the time.
+    /// PNG, 8 bits a channel, with alpha if there is any.
+    ///
+    /// Written with the encoder's fast setting: on photos and paintings of about 768×600 its files are a tenth
+    /// larger than the default setting's and take less than a tenth of its time. Choosing the filter row by row
+    /// would save 1 % more, for four times the time.
     Png,
     /// JPEG; alpha is laid over white.
     Jpeg,
     /// Lossless WebP, with alpha if there is any.
+    #[cfg_attr(feature = "cli", value(name = "webp"))]
     WebP,
     /// Uncompressed TIFF, 8 bits a channel, with alpha if there is any.
     Tiff,

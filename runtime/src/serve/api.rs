@@ -95,12 +95,13 @@ async fn paint(
         let picture = Picture::from_bytes(&bytes, "the picture", &DecodeOptions { max_pixels: pixels })?;
         drop(bytes);
         go_on()?;
+        let options = settings.options(wish.size);
         let (width, height) = match wish.size {
             Some(size) => fit_longer_side(picture.width(), picture.height(), size),
             None => (picture.width(), picture.height()),
         };
         let painted = width as u64 * height as u64;
-        let most = painted.max(settings.seen_pixels(width, height));
+        let most = painted.max(options.seen_pixels(picture.width(), picture.height()));
         if most > pixels {
             return Ok(Err(Refusal::too_many_pixels(most as f64, pixels)));
         }
@@ -109,7 +110,7 @@ async fn paint(
             return Ok(Err(refusal));
         }
         let stylizer = easel.stylizer(settings.style)?;
-        let painted = paint_with(stylizer, picture, &settings.options(wish.size), progress)?;
+        let painted = paint_with(stylizer, picture, &options, progress)?;
         go_on()?;
         painted.encode(format, &EncodeOptions { quality: wish.quality }).map(Ok)
     };
@@ -134,11 +135,7 @@ async fn paint(
 /// What a picture takes of the painter, in megapixels that the network sees. What declares no size is refused soon.
 fn cost(bytes: &[u8], wish: &Wish) -> f64 {
     let (width, height) = declared_size(bytes).unwrap_or((1, 1));
-    let (width, height) = match wish.size {
-        Some(size) => fit_longer_side(width, height, size),
-        None => (width, height),
-    };
-    MIN_COST + wish.settings.seen_pixels(width, height) as f64 / 1e6
+    MIN_COST + wish.settings.options(wish.size).seen_pixels(width, height) as f64 / 1e6
 }
 
 /// A painting on its way. It keeps its place until the last piece is taken over by the connection, so that callers

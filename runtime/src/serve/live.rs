@@ -213,7 +213,7 @@ async fn paint(shared: &Shared, lane: LaneId, incoming: Incoming) -> (u32, Resul
             })
             .await?
             .map_err(|error| shared.report(&error, pixels))?;
-        let seen = settings.seen_pixels(frame.width(), frame.height());
+        let seen = settings.options(None).seen_pixels(frame.width(), frame.height());
         if seen > limits.seen_pixels {
             return Err(Refusal::too_many_pixels(seen as f64, limits.seen_pixels));
         }

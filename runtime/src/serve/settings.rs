@@ -4,11 +4,8 @@ use serde::Deserialize;
 
 use super::answer::Refusal;
 use super::catalogue::Catalogue;
-use crate::paint::PaintOptions;
+use crate::paint::{PaintOptions, STROKE_SCALE};
 use crate::picture::Format;
-
-/// Range of the stroke scale: below, the network sees next to nothing, above, cost grows with its square.
-const STROKE_SCALE: std::ops::RangeInclusive<f32> = 0.2..=4.0;
 
 /// A style and what is done around it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,11 +36,6 @@ impl Settings {
             keep_colors: self.keep_colors,
             side_by_side: false,
         }
-    }
-
-    /// Pixels that the network sees of a picture.
-    pub fn seen_pixels(&self, width: usize, height: usize) -> u64 {
-        (width as f64 * height as f64 * f64::from(self.stroke_scale).powi(2)).ceil() as u64
     }
 
     /// Changes what a page's message names and keeps the rest.
@@ -113,7 +105,7 @@ impl Wish {
             match name.as_str() {
                 "style" => change.style = Some(value.clone()),
                 "strength" => change.strength = Some(parse(name, value, "a number from 0 to 1")?),
-                "stroke_scale" => change.stroke_scale = Some(parse(name, value, "a number from 0.2 to 4")?),
+                "stroke_scale" => change.stroke_scale = Some(parse(name, value, &number(STROKE_SCALE))?),
                 "keep_colors" => {
                     change.keep_colors = Some(match value.as_str() {
                         "1" | "true" | "" => true,
@@ -159,7 +151,12 @@ fn within(name: &str, value: f32, range: std::ops::RangeInclusive<f32>) -> Resul
     if range.contains(&value) {
         return Ok(value);
     }
-    Err(unexpected(name, &value.to_string(), &format!("a number from {} to {}", range.start(), range.end())))
+    Err(unexpected(name, &value.to_string(), &number(range)))
+}
+
+/// What is expected, in words.
+fn number(range: std::ops::RangeInclusive<f32>) -> String {
+    format!("a number from {} to {}", range.start(), range.end())
 }
 
 fn parse<T: std::str::FromStr>(name: &str, value: &str, expected: &str) -> Result<T, Refusal> {
@@ -203,7 +200,7 @@ mod tests {
         let full = full.unwrap();
         assert_eq!(full.settings, Settings { style: 1, strength: 0.5, stroke_scale: 2.0, keep_colors: true });
         assert_eq!((full.size, full.format, full.quality), (Some(300), Some(Format::WebP), 7));
-        assert_eq!(full.settings.seen_pixels(10, 5), 200);
+        assert_eq!(full.settings.options(None).seen_pixels(10, 5), 200);
     }
 
     #[test]
@@ -212,7 +209,7 @@ mod tests {
             ("style=sunflowers", "404 no style `sunflowers` expected mondrian or wave"),
             ("strength=2", "400 strength: `2` expected a number from 0 to 1"),
             ("strength=NaN", "400 strength: `NaN` expected a number from 0 to 1"),
-            ("stroke_scale=99", "400 stroke_scale: `99` expected a number from 0.2 to 4"),
+            ("stroke_scale=99", "400 stroke_scale: `99` expected a number from 0.05 to 8"),
             ("keep_colors=maybe", "400 keep_colors: `maybe` expected true or false"),
             ("size=0", "400 size: `0` expected a whole number from 1 to 65535"),
             ("size=-1", "400 size: `-1` expected a whole number from 1 to 65535"),

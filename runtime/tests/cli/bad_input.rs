@@ -22,7 +22,7 @@ fn usage_errors_have_exit_code_2_and_name_the_flag() {
         (&["photo.png", "-o", "o.png", "--strength", "2"][..], "--strength"),
         (&["photo.png", "-o", "o.png", "--stroke-scale", "nan"], "--stroke-scale"),
         (&["photo.png", "-o", "o.png", "--size", "0"], "--size"),
-        (&["photo.png", "-o", "o.png", "--device", "gpu"], "expected cpu, cuda"),
+        (&["photo.png", "-o", "o.png", "--device", "gpu"], "`gpu` is not a device"),
         (&["photo.png", "-o", "o.png", "--style", "wave"], "cannot be used with"),
         (&["photo.png"], "--output"),
     ] {

@@ -18,19 +18,15 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use impasto::Frame;
 use impasto_burn::BurnError;
 use impasto_burn::loss::{
-    Balance as Factors, Losses, PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic,
-    total_variation,
+    Balance, Balancing, Losses, PerceptualConfig, PerceptualLoss, StylePicture, tv_scale,
 };
-use impasto_burn::loss_network::{LossNetwork, LossWeights, Pooling};
+use impasto_burn::loss_network::{LossNetwork, LossWeights};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Balance, LayerWeights, PoolingKind, StatisticKind, TrainConfig, TrainPrecision};
+use crate::config::{LayerWeights, TrainConfig, TrainPrecision};
 use crate::error::TrainError;
 use crate::learn::feed::to_tensor;
 use crate::log::row::TOTAL;
-
-/// A photo with less total variation than this is flat, and not divided by.
-const FLAT: f64 = 1e-12;
 
 /// What the losses were found to need, to be of one size. Stored in every checkpoint, so that a resumed run has
 /// the same loss.
@@ -83,11 +79,7 @@ impl<B: Backend> Criterion<B> {
             TrainPrecision::F32 => (FloatDType::F32, DType::F32),
             TrainPrecision::Bf16 => (FloatDType::BF16, DType::BF16),
         };
-        let pooling = match config.pooling {
-            PoolingKind::Max => Pooling::Max,
-            PoolingKind::Average => Pooling::Average,
-        };
-        let network = LossNetwork::with_dtype(weights, dtype, device)?.with_pooling(pooling);
+        let network = LossNetwork::with_dtype(weights, dtype, device)?.with_pooling(config.pooling);
         let painting = StylePicture {
             rgb255: to_tensor::<B>(style.rgb(), [1, style.height(), style.width()], device),
             weight: 1.0,
@@ -96,13 +88,13 @@ impl<B: Backend> Criterion<B> {
         let mut loss = PerceptualLoss::new(network, &raw, std::slice::from_ref(&painting))?;
         let scales = match (scales, config.balance) {
             (Some(scales), _) => scales,
-            (None, Balance::Auto) => measure(&loss, photos.clone())?,
-            (None, Balance::Off) => Scales { tv: 1.0, ..Scales::default() },
+            (None, Balancing::Auto) => measure(&loss, photos.clone())?,
+            (None, Balancing::Off) => Scales { tv: 1.0, ..Scales::default() },
         };
         // The total variation's factor goes into its weight, which is fixed when the loss is made.
         loss = PerceptualLoss::new(loss.network().clone(), &perceptual(config, scales.tv), &[painting])?;
         if scales.balanced {
-            loss.apply(&Factors { content: scales.content.clone(), style: scales.style.clone() })?;
+            loss.apply(&Balance { content: scales.content.clone(), style: scales.style.clone() })?;
         }
         // Sizes are checked here, once: a training step cannot report an error.
         let content = loss.content_target(photos.clone())?;
@@ -257,20 +249,11 @@ fn perceptual(config: &TrainConfig, tv_factor: f64) -> PerceptualConfig {
         content_weight: config.content_weight,
         style_weight: config.style_weight,
         tv_weight: config.tv_weight * tv_factor,
-        statistic: match config.statistic {
-            StatisticKind::Gram => StyleStatistic::Gram,
-            StatisticKind::MeanStd => StyleStatistic::MeanStd,
-        },
+        statistic: config.statistic,
     }
 }
 
 fn measure<B: Backend>(loss: &PerceptualLoss<B>, photos: Tensor<B, 4>) -> Result<Scales, TrainError> {
     let factors = loss.balance(photos.clone())?;
-    let tv = total_variation(photos).into_data().iter::<f64>().next().unwrap_or(0.0);
-    Ok(Scales {
-        balanced: true,
-        content: factors.content,
-        style: factors.style,
-        tv: if tv > FLAT { 1.0 / tv } else { 1.0 },
-    })
+    Ok(Scales { balanced: true, content: factors.content, style: factors.style, tv: 1.0 / tv_scale(photos) })
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use impasto_datasets::{Batch, DatasetError, Loader, LoaderConfig, Picture, Source};
+use impasto_datasets::{Batch, DatasetError, Loader, LoaderConfig, Source, ValidationPicture};
 
 use crate::config::TrainConfig;
 use crate::learn::criterion::Criterion;
@@ -193,7 +193,7 @@ pub struct HeldOut<B: Backend> {
 
 impl<B: Backend> HeldOut<B> {
     /// Puts pictures on a device.
-    pub fn new(pictures: &[Picture], criterion: Arc<Criterion<B>>, device: &B::Device) -> Self {
+    pub fn new(pictures: &[ValidationPicture], criterion: Arc<Criterion<B>>, device: &B::Device) -> Self {
         let photos = pictures
             .iter()
             .map(|picture| {

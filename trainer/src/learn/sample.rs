@@ -9,9 +9,9 @@ use impasto::Frame;
 use impasto::picture::{EncodeOptions, Picture};
 use impasto::quality::bf16_psnr;
 use impasto_burn::TransformNet;
-use impasto_checkpoints::{Credit, Dtype, Metadata, StyleModel, Training, write_atomically};
+use impasto_checkpoints::{Credit, Metadata, StyleModel, Training, write_atomically};
 
-use crate::config::{FileDtype, TrainConfig};
+use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::learn::gain::folded;
 use crate::log::logger::Journal;
@@ -93,12 +93,7 @@ impl<B: Backend> Sampler<B> {
             tv_weight: config.tv_weight,
             config: Some(config.without_folders().to_toml()?),
         });
-        let dtype = match config.dtype {
-            FileDtype::F32 => Dtype::F32,
-            FileDtype::F16 => Dtype::F16,
-            FileDtype::Bf16 => Dtype::Bf16,
-        };
-        let mut model = folded(&net.to_model(metadata)?)?.to_dtype(dtype)?;
+        let mut model = folded(&net.to_model(metadata)?)?.to_dtype(config.dtype)?;
         let psnr = bf16_psnr(&model)?;
         model.amend(|metadata| metadata.bf16_psnr = Some((psnr * 10.0).round() / 10.0));
         Ok(model)

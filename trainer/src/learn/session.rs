@@ -11,7 +11,7 @@ use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::{Learner, SupervisedTraining, TrainStep, TrainingStrategy};
 use impasto_burn::TransformNet;
 use impasto_checkpoints::StyleModel;
-use impasto_datasets::Picture;
+use impasto_datasets::ValidationPicture;
 
 use crate::error::TrainError;
 use crate::job::{Job, Outcome};
@@ -122,11 +122,11 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
 }
 
 /// The held-out photos; a folder too small to hold any out is validated on what it is trained on.
-fn validation_pictures(job: &Job) -> Result<Vec<Picture>, TrainError> {
+fn validation_pictures(job: &Job) -> Result<Vec<ValidationPicture>, TrainError> {
     let config = &job.config;
     let side = config.image_size.clamp(64, SAMPLE_SIDE) as u32;
     let wanted = config.validation_photos;
-    let mut pictures: Vec<Picture> =
+    let mut pictures: Vec<ValidationPicture> =
         if config.overfit > 0 { Vec::new() } else { job.source.validation(side)?.take(wanted).collect() };
     if pictures.is_empty() && wanted > 0 {
         let batch = job.source.batch(config.seed, 0, config.batch_size, side)?;
@@ -136,7 +136,11 @@ fn validation_pictures(job: &Job) -> Result<Vec<Picture>, TrainError> {
             .chunks_exact(bytes)
             .take(wanted)
             .enumerate()
-            .map(|(i, rgb)| Picture { name: format!("training/{i}"), size: side, rgb: rgb.to_vec() })
+            .map(|(i, rgb)| ValidationPicture {
+                name: format!("training/{i}"),
+                size: side,
+                rgb: rgb.to_vec(),
+            })
             .collect();
     }
     Ok(pictures)

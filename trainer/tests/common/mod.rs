@@ -63,7 +63,7 @@ pub fn stderr(output: &Output) -> String {
 /// The one error line.
 pub fn error_line(output: &Output) -> String {
     let text = stderr(output);
-    let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    let errors: Vec<_> = text.lines().filter(|line| line.starts_with("impasto-train: ")).collect();
     assert_eq!(errors.len(), 1, "expected one error line in:\n{text}");
     assert!(!text.contains("panicked"), "{text}");
     errors[0].to_owned()

@@ -53,9 +53,9 @@ pub(crate) trait Work {
 /// Does `work` on `device`: the one place where generic work meets the concrete backends.
 ///
 /// # Errors
-/// Those of [`Device::check`] and of the work; [`BurnError::Failed`] when something below panics.
+/// Those of [`check`](crate::device::check) and of the work; [`BurnError::Failed`] when something below panics.
 pub(crate) fn run_on<W: Work>(device: Device, work: W) -> Result<W::Output, BurnError> {
-    device.check()?;
+    crate::device::check(device)?;
     match device {
         #[cfg(feature = "flex")]
         Device::Cpu => guarded(device, || work.run::<Cpu>(&Default::default()))?,

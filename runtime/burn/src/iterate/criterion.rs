@@ -7,13 +7,8 @@ use super::picture::RgbPicture;
 use crate::backend::{Work, run_on};
 use crate::device::Device;
 use crate::error::BurnError;
-use crate::loss::{
-    ContentTarget, LossValues, PerceptualConfig, PerceptualLoss, StylePicture, total_variation,
-};
+use crate::loss::{ContentTarget, LossValues, PerceptualConfig, PerceptualLoss, StylePicture, tv_scale};
 use crate::loss_network::{LossNetwork, LossWeights, Pooling};
-
-/// A picture with less total variation than this is flat, and not divided by.
-const FLAT: f64 = 1e-12;
 
 /// One of the pictures whose style is wanted.
 #[derive(Debug, Clone)]
@@ -84,8 +79,7 @@ impl Criterion {
         let unpainted: Tensor<B, 4> = content.to_tensor(place);
         let mut config = self.losses.clone();
         if self.balance {
-            let tv = total_variation(unpainted.clone()).into_data().iter::<f64>().next().unwrap_or(0.0);
-            config.tv_weight /= if tv > FLAT { tv } else { 1.0 };
+            config.tv_weight /= tv_scale(unpainted.clone());
         }
         let mut loss = PerceptualLoss::new(network.clone(), &config, &styles)?;
         if self.balance {
@@ -100,8 +94,8 @@ impl Criterion {
 /// would minimize.
 ///
 /// # Errors
-/// Those of [`Device::check`] and [`PerceptualLoss::new`]; [`BurnError::PerceptualLoss`] for a picture that does not
-/// have the content's size.
+/// Those of [`check`](crate::device::check) and [`PerceptualLoss::new`]; [`BurnError::PerceptualLoss`] for a
+/// picture that does not have the content's size.
 pub fn evaluate(
     device: Device,
     criterion: &Criterion,

@@ -97,8 +97,8 @@ pub struct Octave {
 /// most similar position. A step adds `step_size · gradient / mean |gradient|` and clamps to 0..255.
 ///
 /// # Errors
-/// Those of [`Device::check`]; unknown layers and channels, weights that are negative, a picture or guide too small for the
-/// layers, settings out of range, and [`BurnError::NotFinite`].
+/// Those of [`check`](crate::device::check); unknown layers and channels, weights that are negative, a picture or guide
+/// too small for the layers, settings out of range, and [`BurnError::NotFinite`].
 ///
 /// # Source
 /// Mordvintsev, Olah, Tyka 2015, "Inceptionism: Going Deeper into Neural Networks", and its `dream.ipynb`.

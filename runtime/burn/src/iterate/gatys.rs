@@ -85,9 +85,8 @@ impl GatysStep<'_> {
 /// gradients of the same size whatever the weights.
 ///
 /// # Errors
-/// Those of [`Device::check`], [`PerceptualLoss::new`](crate::loss::PerceptualLoss::new) (unknown layers,
-/// negative weights), pictures too small for the layers, and [`BurnError::NotFinite`] when a loss is not
-/// finite.
+/// Those of [`check`](crate::device::check), [`PerceptualLoss::new`](crate::loss::PerceptualLoss::new) (unknown
+/// layers, negative weights), pictures too small for the layers, and [`BurnError::NotFinite`] when a loss is not finite.
 ///
 /// # Source
 /// Gatys, Ecker, Bethge 2016, "Image Style Transfer Using Convolutional Neural Networks".

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::criterion::{Criterion, Style, StyleSize};
 use super::picture::RgbPicture;
 use crate::error::{BurnError, one_line};
-use crate::loss::{PerceptualConfig, StyleStatistic};
+use crate::loss::{Balancing, PerceptualConfig, StyleStatistic};
 use crate::loss_network::{LossNetworkChoice, LossWeights, Pooling};
 
 /// The part of a training's settings that makes its losses. The names are those of `impasto-train`'s configuration.
@@ -19,32 +19,11 @@ pub struct TrainedLosses {
     style_weight: f64,
     tv_weight: f64,
     style_size: usize,
-    balance: Balance,
-    pooling: PoolingName,
-    statistic: Statistic,
+    balance: Balancing,
+    pooling: Pooling,
+    statistic: StyleStatistic,
     content_layers: BTreeMap<String, f64>,
     style_layers: BTreeMap<String, f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Balance {
-    Auto,
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum PoolingName {
-    Max,
-    Average,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Statistic {
-    Gram,
-    MeanStd,
 }
 
 impl TrainedLosses {
@@ -76,22 +55,16 @@ impl TrainedLosses {
         let layers = |layers: &BTreeMap<String, f64>| layers.clone().into_iter().collect();
         Criterion {
             weights,
-            pooling: match self.pooling {
-                PoolingName::Max => Pooling::Max,
-                PoolingName::Average => Pooling::Average,
-            },
+            pooling: self.pooling,
             losses: PerceptualConfig {
                 content_layers: layers(&self.content_layers),
                 style_layers: layers(&self.style_layers),
                 content_weight: self.content_weight,
                 style_weight: self.style_weight,
                 tv_weight: self.tv_weight,
-                statistic: match self.statistic {
-                    Statistic::Gram => StyleStatistic::Gram,
-                    Statistic::MeanStd => StyleStatistic::MeanStd,
-                },
+                statistic: self.statistic,
             },
-            balance: self.balance == Balance::Auto,
+            balance: self.balance == Balancing::Auto,
             styles: vec![Style { picture: painting, weight: 1.0 }],
             style_size: match self.style_size {
                 0 => StyleSize::AsIs,

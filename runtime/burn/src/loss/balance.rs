@@ -1,10 +1,23 @@
-//! Automatic balance: layer weights that make one set of defaults work for every loss network.
+//! Automatic balance: weights that make one set of defaults work for every loss network.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
 
 use super::perceptual::PerceptualLoss;
+use super::terms::total_variation;
 use crate::error::BurnError;
+
+/// Whether the losses are brought to one scale before they are weighted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum Balancing {
+    /// Each is divided by its value at the start, so that weights mean the same for every loss network.
+    Auto,
+    /// Weights multiply the raw losses.
+    Off,
+}
 
 /// Factors for the layers' weights, found by [`PerceptualLoss::balance`] from a few pictures.
 ///
@@ -27,6 +40,16 @@ pub struct Balance {
 /// Losses below this (relative to nothing: features of all conventions are far larger) count as absent: a
 /// picture that has the style already, or a layer that is dead.
 const NOTHING: f64 = 1e-20;
+
+/// Pictures with less total variation than this are flat, and not divided by.
+const FLAT: f64 = 1e-12;
+
+/// What the total variation is divided by: that of the unpainted pictures, RGB 0..255 `[batch, 3, height, width]`, so
+/// that 1 is "as rough as the photo"; 1 when they are flat.
+pub fn tv_scale<B: Backend>(pictures: Tensor<B, 4>) -> f64 {
+    let tv = total_variation(pictures).into_data().iter::<f64>().next().unwrap_or(0.0);
+    if tv > FLAT { tv } else { 1.0 }
+}
 
 impl<B: Backend> PerceptualLoss<B> {
     /// Finds the factors from unpainted pictures, RGB 0..255 `[batch, 3, height, width]`. The same pictures always

@@ -2,18 +2,22 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// Added to the variance under the root of [`mean_and_std`], so that a flat plane has a gradient.
 pub const MEAN_STD_EPSILON: f64 = 1e-5;
 
-/// What of a layer's features is its style.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What of a layer's features is its style: [`gram_matrix`] or [`mean_and_std`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
 pub enum StyleStatistic {
-    /// Which channels are active together: [`gram_matrix`] (Gatys et al. 2016).
+    /// Which channels are active together: Gram matrices (Gatys et al. 2016).
     #[default]
     Gram,
-    /// Each channel's mean and standard deviation: [`mean_and_std`] (Li et al. 2017, "Demystifying neural style
-    /// transfer", arXiv:1701.01036; the loss of Huang & Belongie 2017).
+    /// Each channel's mean and standard deviation (Huang & Belongie 2017).
+    ///
+    /// Li et al. 2017, "Demystifying neural style transfer", arXiv:1701.01036, say why it is a style.
     MeanStd,
 }
 

@@ -5,6 +5,7 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::kind::LossNetworkKind;
 use super::plan::{self, ConvSpec, Sight, Step};
@@ -12,8 +13,10 @@ use super::weights::LossWeights;
 use crate::backend::{Kept, conv2d_kept};
 use crate::error::BurnError;
 
-/// How a loss network halves its pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How a loss network halves its planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// The largest value, as the network was trained.
     #[default]

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use impasto::picture::{DEFAULT_MAX_PIXELS, DEFAULT_QUALITY};
+use clap::{Args, Parser, Subcommand};
+use impasto::checkpoints::Dtype;
+use impasto::paint::STROKE_SCALE;
+use impasto::picture::{DEFAULT_MAX_PIXELS, DEFAULT_QUALITY, Format};
 use impasto::smooth::Smoother;
 use impasto::video::{Codec, parse_seconds};
 use impasto::{Device, Precision, Tile};
@@ -54,6 +56,30 @@ pub enum Command {
     /// Compare a style's network with the iterative method under the losses it was trained with
     #[cfg(feature = "reference")]
     Compare(Box<crate::reference_args::CompareArgs>),
+}
+
+/// Commands that a build may lack, and the features that bring them.
+const OPTIONAL: [(&str, &str, bool); 5] = [
+    ("webcam", "webcam", cfg!(feature = "webcam")),
+    ("serve", "serve", cfg!(feature = "serve")),
+    ("gatys", "reference", cfg!(feature = "reference")),
+    ("dream", "reference", cfg!(feature = "reference")),
+    ("compare", "reference", cfg!(feature = "reference")),
+];
+
+/// Reads the command line. What is wrong with it, or a request for help, ends the process here.
+pub fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let asked = error.get(clap::error::ContextKind::InvalidSubcommand).map(ToString::to_string);
+        let missing = OPTIONAL.into_iter().find(|(name, _, there)| !there && asked.as_deref() == Some(name));
+        if let Some((name, feature, _)) = missing {
+            eprintln!(
+                "impasto: {name}: not in this build; hint: cargo install --path runtime --features {feature} (or full)"
+            );
+            std::process::exit(2);
+        }
+        error.exit()
+    })
 }
 
 #[derive(Args)]
@@ -107,7 +133,7 @@ pub struct FileArgs {
     pub quality: u8,
     /// Format of the result [default: by OUT's extension; in a folder the input's own, else png]
     #[arg(long, value_enum)]
-    pub format: Option<FormatName>,
+    pub format: Option<Format>,
     /// Refuse pictures that declare more pixels than this
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PIXELS)]
     pub max_pixels: u64,
@@ -122,30 +148,6 @@ pub struct ResultArgs {
     /// Report in JSON on standard output
     #[arg(long)]
     pub json: bool,
-}
-
-/// Commands that a build may lack, and the features that bring them.
-const OPTIONAL: [(&str, &str, bool); 5] = [
-    ("webcam", "webcam", cfg!(feature = "webcam")),
-    ("serve", "serve", cfg!(feature = "serve")),
-    ("gatys", "reference", cfg!(feature = "reference")),
-    ("dream", "reference", cfg!(feature = "reference")),
-    ("compare", "reference", cfg!(feature = "reference")),
-];
-
-/// Reads the command line. What is wrong with it, or a request for help, ends the process here.
-pub fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| {
-        let asked = error.get(clap::error::ContextKind::InvalidSubcommand).map(ToString::to_string);
-        let missing = OPTIONAL.into_iter().find(|(name, _, there)| !there && asked.as_deref() == Some(name));
-        if let Some((name, feature, _)) = missing {
-            eprintln!(
-                "impasto: {name}: not in this build; hint: cargo install --path runtime --features {feature} (or full)"
-            );
-            std::process::exit(2);
-        }
-        error.exit()
-    })
 }
 
 #[derive(Args)]
@@ -274,14 +276,6 @@ pub struct EngineArgs {
     pub tile: Tile,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub enum FormatName {
-    Png,
-    Jpeg,
-    Webp,
-    Tiff,
-}
-
 #[derive(Args)]
 pub struct StylesArgs {
     #[command(subcommand)]
@@ -325,8 +319,8 @@ pub struct ImportArgs {
     #[arg(long)]
     pub license: Option<String>,
     /// Number type of the file
-    #[arg(long, value_enum, default_value_t = DtypeName::F32)]
-    pub dtype: DtypeName,
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
     #[command(flatten)]
     pub result: ResultArgs,
 }
@@ -372,19 +366,12 @@ pub struct NetworkChoice {
     pub width: Option<u16>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub enum DtypeName {
-    F32,
-    F16,
-    Bf16,
-}
-
 pub fn unit_interval(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 1.0)
 }
 
 pub fn stroke_scale(text: &str) -> Result<f32, String> {
-    number_between(text, 0.05, 8.0)
+    number_between(text, *STROKE_SCALE.start(), *STROKE_SCALE.end())
 }
 
 /// A time that is not 0.

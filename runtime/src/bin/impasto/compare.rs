@@ -10,11 +10,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use impasto::checkpoints::{Metadata, write_atomically};
 use impasto::picture::{self, DecodeOptions, EncodeOptions, Picture, middle_square, side_by_side};
-use impasto::{Frame, Stylizer};
+use impasto::{Device, Frame, Stylizer};
 use impasto_burn::iterate::{
     Criterion, GatysJob, Method, RgbPicture, Start, TrainedLosses, default_history, evaluate, gatys,
 };
 use impasto_burn::loss::LossValues;
+use impasto_burn::loss_network::Pooling;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -23,7 +24,7 @@ use crate::files::{self, Source, Target};
 use crate::interrupt;
 use crate::plot::{Chart, Line};
 use crate::reference;
-use crate::reference_args::{CompareArgs, NetworkArgs, PoolingName};
+use crate::reference_args::{CompareArgs, NetworkArgs};
 use crate::say::{Say, print};
 
 const RED: [u8; 3] = [192, 57, 43];
@@ -99,8 +100,8 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     let stylizer = open_stylizer(&args.style, engine_options(&args.engine))?;
     let metadata = stylizer.metadata().clone();
     let (trained, criterion) = criterion(&args, &metadata, say)?;
-    let device = reference::burn_device(args.engine.device)?;
-    device.check()?;
+    let device = args.engine.device;
+    impasto_burn::device::check(device)?;
     let plan = files::plan(&args.contents, &folder_name(&args.output), Some("png"))?;
     if let Some((_, error)) = plan.failed.into_iter().next() {
         return Err(error);
@@ -190,7 +191,7 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
         loss_net: trained.network()?,
         loss_weights: args.loss_weights.clone(),
         offline: args.offline,
-        pooling: PoolingName::Max,
+        pooling: Pooling::Max,
     };
     let criterion =
         trained.criterion(reference::loss_weights(&network, say)?, reference::to_rgb(&painting.frame)?);
@@ -209,7 +210,7 @@ fn one(
     photo: &Frame,
     stylizer: &Stylizer,
     job: &GatysJob,
-    device: impasto_burn::Device,
+    device: Device,
     path: &Path,
     say: Say,
 ) -> Result<Row> {

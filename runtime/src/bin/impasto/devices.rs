@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use impasto::Device;
 use impasto::engine::{Isa, cpu_name, default_threads, physical_cores};
 use impasto::video::Tools;
 use serde::Serialize;
@@ -99,9 +101,9 @@ fn ffmpeg() -> Ffmpeg {
 fn gpus(kind: &'static str) -> Gpus {
     match kind {
         #[cfg(feature = "cuda")]
-        "cuda" => probe(impasto_burn::Device::Cuda(0)),
+        "cuda" => probe(Device::Cuda(0)),
         #[cfg(feature = "wgpu")]
-        "wgpu" => probe(impasto_burn::Device::Wgpu(0)),
+        "wgpu" => probe(Device::Wgpu(0)),
         _ => Gpus {
             problem: Some(format!("not in this build; hint: cargo install --path runtime --features {kind}")),
             ..Gpus::default()
@@ -111,9 +113,9 @@ fn gpus(kind: &'static str) -> Gpus {
 
 /// The devices of the same kind as `first`.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn probe(first: impasto_burn::Device) -> Gpus {
-    let problem = |device: impasto_burn::Device| device.check().err().map(|error| error.to_string());
-    let same = |other: &impasto_burn::Device| std::mem::discriminant(other) == std::mem::discriminant(&first);
+fn probe(first: Device) -> Gpus {
+    let problem = |device| impasto_burn::device::check(device).err().map(|error| error.to_string());
+    let same = |other: &Device| std::mem::discriminant(other) == std::mem::discriminant(&first);
     let found = impasto_burn::available().into_iter().filter(|info| same(&info.device));
     let devices: Vec<_> = found
         .map(|info| Gpu { device: info.device.to_string(), name: info.name, problem: problem(info.device) })

@@ -17,8 +17,8 @@ const GUIDE_SIDE: usize = 384;
 
 pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
     let canvas = Canvas::open(&args.input, &args.picture)?;
-    let device = reference::burn_device(args.picture.device)?;
-    device.check()?;
+    let device = args.picture.device;
+    impasto_burn::device::check(device)?;
     let guide = match &args.guide {
         Some(path) => {
             let guide = reference::open_rgb(path, args.picture.files.max_pixels)?;
@@ -31,7 +31,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
     let job = DreamJob {
         targets: targets(args.layers.as_ref(), &weights),
         weights,
-        pooling: reference::pooling(args.network.pooling),
+        pooling: args.network.pooling,
         picture: reference::to_rgb(&canvas.picture.frame)?,
         guide,
         octaves: args.octaves as usize,

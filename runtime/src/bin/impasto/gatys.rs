@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use impasto_burn::iterate::{
     Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, default_history, gatys,
 };
-use impasto_burn::loss::{LossValues, PerceptualConfig, StyleStatistic};
+use impasto_burn::loss::{Balancing, LossValues, PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use serde_json::json;
 
 use crate::interrupt;
 use crate::reference::{self, Canvas, Journal};
-use crate::reference_args::{BalanceName, GatysArgs, Layers, OptimizerName};
+use crate::reference_args::{GatysArgs, Layers, OptimizerName};
 use crate::say::{Say, json_line, print};
 
 /// Smallest shorter side of a coarse scale: below it there is nothing to see.
@@ -21,8 +21,8 @@ const COARSEST: usize = 64;
 
 pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
     let canvas = Canvas::open(&args.content, &args.picture)?;
-    let device = reference::burn_device(args.picture.device)?;
-    device.check()?;
+    let device = args.picture.device;
+    impasto_burn::device::check(device)?;
     let job = job(&args, &canvas, say)?;
     let names = "scale,step,width,height,total,content,style,tv,seconds,elapsed";
     let steps = job.steps * job.scales.len();
@@ -152,9 +152,9 @@ fn job(args: &GatysArgs, canvas: &Canvas, say: Say) -> Result<GatysJob> {
     Ok(GatysJob {
         criterion: Criterion {
             weights,
-            pooling: reference::pooling(args.network.pooling),
+            pooling: args.network.pooling,
             losses,
-            balance: args.balance == BalanceName::Auto,
+            balance: args.balance == Balancing::Auto,
             styles,
             style_size: match args.style_size {
                 Some(longer) => StyleSize::Longer(longer as usize),

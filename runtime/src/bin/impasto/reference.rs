@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use impasto::Frame;
 use impasto::picture::{self, DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
-use impasto::{Device, Frame};
 use impasto_burn::iterate::RgbPicture;
 use impasto_burn::loss_network::weights::{FindOptions, find};
-use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
+use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::files::{self, Pair, Source, Target};
 use crate::interrupt;
-use crate::reference_args::{NetworkArgs, PictureArgs, PoolingName};
+use crate::reference_args::{NetworkArgs, PictureArgs};
 use crate::say::Say;
 
 /// The one picture of a job: read, resized, and where its result goes.
@@ -43,7 +43,7 @@ impl Canvas {
         if input.is_dir() {
             bail!("{}: is a folder; expected one picture", input.display());
         }
-        let format = args.files.format.map(Format::from);
+        let format = args.files.format;
         let mut plan = files::plan(&[input.to_path_buf()], &args.output, format.map(Format::extension))?;
         let Some(pair) = plan.pairs.pop() else { bail!("{}: no picture", input.display()) };
         if let (Target::File(path), None) = (&pair.target, format) {
@@ -114,26 +114,11 @@ pub fn to_frame(picture: &RgbPicture) -> Result<Frame> {
     Ok(Frame::new(picture.width(), picture.height(), picture.to_bytes())?)
 }
 
-/// The same device for Burn.
-pub fn burn_device(device: Device) -> Result<impasto_burn::Device> {
-    Ok(device.to_string().parse()?)
-}
-
-pub fn pooling(name: PoolingName) -> Pooling {
-    match name {
-        PoolingName::Max => Pooling::Max,
-        PoolingName::Average => Pooling::Average,
-    }
-}
-
 /// The network's weights: seeded random ones, the file that was named, the cache, or a download.
 pub fn loss_weights(args: &NetworkArgs, say: Say) -> Result<LossWeights> {
     let choice = args.loss_net;
-    if choice.random {
-        if let Some(path) = &args.loss_weights {
-            bail!("--loss-net {choice} has seeded random weights, and a file is given ({})", path.display());
-        }
-        return Ok(LossWeights::random(choice.kind, 0));
+    if let Some(weights) = LossWeights::if_random(choice, args.loss_weights.as_deref())? {
+        return Ok(weights);
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let mut progress = |done: u64, total: Option<u64>| {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use impasto::Device;
 use impasto::picture::DEFAULT_MAX_PIXELS;
-use impasto_burn::loss_network::LossNetworkChoice;
+use impasto_burn::loss::Balancing;
+use impasto_burn::loss_network::{LossNetworkChoice, Pooling};
 
 use crate::args::{FileArgs, LookArgs, ResultArgs};
 
@@ -63,26 +64,14 @@ pub struct NetworkArgs {
     #[arg(long)]
     pub offline: bool,
     /// How it halves its pictures
-    #[arg(long, value_enum, default_value_t = PoolingName::Max)]
-    pub pooling: PoolingName,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum PoolingName {
-    Max,
-    Average,
+    #[arg(long, value_enum, default_value_t = Pooling::Max)]
+    pub pooling: Pooling,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OptimizerName {
     Lbfgs,
     Adam,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BalanceName {
-    Auto,
-    Off,
 }
 
 #[derive(Args)]
@@ -137,8 +126,8 @@ pub struct GatysArgs {
     #[arg(long, value_name = "W", default_value_t = 0.02)]
     pub tv_weight: f64,
     /// Bring the losses to one size first, measured on the unpainted picture; off takes them as they are
-    #[arg(long, value_enum, default_value_t = BalanceName::Auto)]
-    pub balance: BalanceName,
+    #[arg(long, value_enum, default_value_t = Balancing::Auto)]
+    pub balance: Balancing,
 }
 
 #[derive(Args)]

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 /// From this many pixels on, a single picture takes seconds and gets a bar of its own.
-const LARGE: usize = 8_000_000;
+const LARGE: u64 = 8_000_000;
 
 /// How much is said.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ impl Say {
 
     /// A progress bar in percent over the painting of one picture of so many pixels; invisible for a small one, and
     /// when stderr is no terminal.
-    pub fn painting(self, pixels: usize) -> ProgressBar {
+    pub fn painting(self, pixels: u64) -> ProgressBar {
         if self.quiet || pixels < LARGE || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }

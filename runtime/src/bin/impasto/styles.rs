@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use impasto::checkpoints::{Architecture, Credit, Dtype, StyleModel, Training, import, shipped};
+use impasto::checkpoints::{Architecture, Credit, StyleModel, Training, import, shipped};
 use impasto::quality::bf16_psnr;
 use serde::Serialize;
 
-use crate::args::{DtypeName, ImportArgs, StylesArgs, StylesCommand};
+use crate::args::{ImportArgs, StylesArgs, StylesCommand};
 use crate::choice::find;
 use crate::files::refuse_existing;
 use crate::interrupt;
@@ -54,11 +54,7 @@ fn import_file(args: ImportArgs, say: Say) -> Result<()> {
     if args.output.extension().is_none_or(|extension| extension != "safetensors") {
         bail!("{}: a style model's name ends in .safetensors", args.output.display());
     }
-    let mut model = import::import(&args.file)?.to_dtype(match args.dtype {
-        DtypeName::F32 => Dtype::F32,
-        DtypeName::F16 => Dtype::F16,
-        DtypeName::Bf16 => Dtype::Bf16,
-    })?;
+    let mut model = import::import(&args.file)?.to_dtype(args.dtype)?;
     let psnr = bf16_psnr(&model)?;
     model.amend(|metadata| {
         metadata.bf16_psnr = Some((psnr * 10.0).round() / 10.0);

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, bail};
 use impasto::checkpoints::StyleModel;
 use impasto::paint::{PaintOptions, paint_with};
-use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, fit_longer_side};
+use impasto::picture::{DecodeOptions, EncodeOptions, Format};
 use impasto::{Progress, Stylizer, StylizerOptions};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use crate::args::{FormatName, StylizeArgs};
+use crate::args::StylizeArgs;
 use crate::choice::{engine_options, open_stylizer};
 use crate::files::{self, Pair, Plan, Target};
 use crate::interrupt;
@@ -53,7 +53,7 @@ impl Job {
         if args.inputs.iter().filter(|input| *input == Path::new("-")).count() > 1 {
             bail!("-: standard input holds one picture; give - once");
         }
-        let format = args.files.format.map(Format::from);
+        let format = args.files.format;
         let plan = files::plan(&args.inputs, &args.output, format.map(Format::extension))?;
         for pair in &plan.pairs {
             // A wrong extension is known now; painting for a minute first would waste it.
@@ -180,7 +180,7 @@ impl Job {
         let started = Instant::now();
         pair.target.refuse_existing(self.overwrite)?; // before the work, not after it
         let picture = pair.source.read(&self.decode)?;
-        let bar = self.say.painting(seen_pixels(&picture, &self.paint));
+        let bar = self.say.painting(self.paint.seen_pixels(picture.width(), picture.height()));
         let report = |done: f64| {
             let percent = (100.0 * done) as u64;
             // One bar at a time: that over the pictures, if there are several.
@@ -196,26 +196,6 @@ impl Job {
         let (width, height) = (picture.frame.width(), picture.frame.height());
         pair.target.write(&picture, self.format, &self.encode)?;
         Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
-    }
-}
-
-/// Pixels that the network will see.
-fn seen_pixels(picture: &Picture, options: &PaintOptions) -> usize {
-    let (width, height) = match options.size {
-        Some(size) => fit_longer_side(picture.width(), picture.height(), size),
-        None => (picture.width(), picture.height()),
-    };
-    (width as f32 * height as f32 * options.stroke_scale.powi(2)) as usize
-}
-
-impl From<FormatName> for Format {
-    fn from(name: FormatName) -> Self {
-        match name {
-            FormatName::Png => Format::Png,
-            FormatName::Jpeg => Format::Jpeg,
-            FormatName::Webp => Format::WebP,
-            FormatName::Tiff => Format::Tiff,
-        }
     }
 }
 

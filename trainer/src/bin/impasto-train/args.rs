@@ -1,6 +1,7 @@
 //! The command line of `impasto-train`, and how it becomes a request.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::Parser;
 use impasto_trainer::config::Overrides;
@@ -12,7 +13,8 @@ use impasto_trainer::{Preset, Request, TrainError};
 /// the result and in every checkpoint.
 #[derive(Debug, Parser)]
 // The last of repeated flags counts, so that a script's flags can be followed by one's own.
-#[command(name = "impasto-train", version, after_help = AFTER_HELP, args_override_self = true)]
+#[command(name = "impasto-train", version, long_version = long_version())]
+#[command(after_help = AFTER_HELP, args_override_self = true)]
 pub struct Args {
     /// Settings as TOML; flags rank over it.
     #[arg(long, value_name = "FILE")]
@@ -37,6 +39,21 @@ pub struct Args {
     pub quiet: bool,
     #[command(flatten)]
     pub settings: Overrides,
+}
+
+/// The features of this build that change what it can do, and whether they are in it.
+const FEATURES: [(&str, bool); 4] = [
+    ("flex", cfg!(feature = "flex")),
+    ("download", cfg!(feature = "download")),
+    ("cuda", cfg!(feature = "cuda")),
+    ("wgpu", cfg!(feature = "wgpu")),
+];
+
+/// [`impasto::version::describe`], kept for clap.
+fn long_version() -> &'static str {
+    static LONG: LazyLock<String> =
+        LazyLock::new(|| impasto::version::describe(env!("CARGO_PKG_VERSION"), &FEATURES));
+    &LONG
 }
 
 const AFTER_HELP: &str = "Examples:

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("impasto-train: {error}");
             ExitCode::FAILURE
         }
     }

@@ -2,11 +2,13 @@
 //! arXiv:1606.04801), so that every test and first try works offline.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use impasto_checkpoints::random::uniform;
 
 use super::LossWeights;
-use crate::loss_network::kind::{InputConvention, LossNetworkKind};
+use crate::error::BurnError;
+use crate::loss_network::kind::{InputConvention, LossNetworkChoice, LossNetworkKind};
 use crate::loss_network::plan::{self, Step};
 
 impl LossWeights {
@@ -30,6 +32,25 @@ impl LossWeights {
             tensors,
             origin: format!("random-{kind} (seed {seed})"),
             sha256: None,
+        }
+    }
+
+    /// The weights of a choice such as `random-vgg16`, always of seed 0: the loss network is part of the question, not
+    /// of the run. `None` for a trained network, whose weights are to be found.
+    ///
+    /// # Errors
+    /// [`BurnError::LossWeights`] when a `file` (`--loss-weights`) is given for random weights.
+    pub fn if_random(choice: LossNetworkChoice, file: Option<&Path>) -> Result<Option<Self>, BurnError> {
+        match file {
+            _ if !choice.random => Ok(None),
+            None => Ok(Some(Self::random(choice.kind, 0))),
+            Some(file) => Err(BurnError::loss_weights(
+                file.display().to_string(),
+                format!(
+                    "{choice} has seeded random weights, expected no file; hint: --loss-net {}",
+                    choice.kind
+                ),
+            )),
         }
     }
 }
