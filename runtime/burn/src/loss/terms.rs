@@ -56,9 +56,15 @@ impl<B: Backend> StyleTarget<B> {
 /// Johnson et al. 2016, arXiv:1603.08155, equation 4.
 pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     let [batch, channels, height, width] = features.dims();
-    let flat = features.cast(FloatDType::F32).reshape([batch, channels, height * width]);
+    let features = features.cast(FloatDType::F32);
+    let count = (channels * height * width) as f64;
+    #[cfg(feature = "flex")]
+    if let Some(gram) = crate::backend::cpu::gram_matrix(&features, (1.0 / count) as f32) {
+        return gram;
+    }
+    let flat = features.reshape([batch, channels, height * width]);
     let transposed = flat.clone().swap_dims(1, 2);
-    flat.matmul(transposed) / (channels * height * width) as f64
+    flat.matmul(transposed) / count
 }
 
 /// Mean and standard deviation of each channel over the plane, `√(biased variance + 1e-5)`, in f32.

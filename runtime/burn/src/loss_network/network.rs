@@ -274,7 +274,7 @@ impl<B: Backend> LossNetwork<B> {
             x = match stage {
                 Stage::Conv(conv) => conv.forward(x),
                 Stage::Pool { kernel, ceil } => match self.pooling {
-                    Pooling::Max => max_pool2d(x, [*kernel; 2], [2, 2], [0, 0], [1, 1], *ceil),
+                    Pooling::Max => max_pool(x, *kernel, *ceil),
                     Pooling::Average => avg_pool2d(x, [*kernel; 2], [2, 2], [0, 0], false, *ceil),
                 },
                 Stage::Fire { squeeze, expand1x1, expand3x3 } => {
@@ -313,6 +313,17 @@ impl<B: Backend> LossNetwork<B> {
         }
         Ok((rgb255.cast(FloatDType::F32) - self.mean.clone()).cast(self.dtype))
     }
+}
+
+/// The maximum of each window of `kernel`×`kernel`, two apart; `ceil`: a last, broken window counts.
+fn max_pool<B: Backend>(x: Tensor<B, 4>, kernel: usize, ceil: bool) -> Tensor<B, 4> {
+    #[cfg(feature = "flex")]
+    if (kernel, ceil) == (2, false)
+        && let Some(halved) = crate::backend::cpu::max_pool(&x)
+    {
+        return halved;
+    }
+    max_pool2d(x, [kernel; 2], [2, 2], [0, 0], [1, 1], ceil)
 }
 
 /// Lets the first kernel take `rgb255 − mean`: its input channels are put into RGB order and scaled.

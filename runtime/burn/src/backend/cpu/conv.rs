@@ -187,11 +187,32 @@ fn copy_taps<const K: usize>(from: &[f32], pitch: usize, to: &mut [f32]) {
 
 /// A matrix in a slice: element (r, c) at `r · row_stride + c · column_stride`.
 pub(super) struct Matrix<'a> {
-    pub(super) values: &'a [f32],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row after row, without gaps.
+    #[inline]
+    pub(super) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Matrix::with_pitch(values, rows, columns, columns)
+    }
+
+    /// Row after row, each `pitch` behind the one before.
+    #[inline]
+    pub(super) fn with_pitch(values: &'a [f32], rows: usize, columns: usize, pitch: usize) -> Self {
+        Matrix { values, rows, columns, row_stride: pitch, column_stride: 1 }
+    }
+
+    /// Rows for columns.
+    #[inline]
+    pub(super) fn transposed(self) -> Self {
+        let Matrix { values, rows, columns, row_stride, column_stride } = self;
+        Matrix { values, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
 }
 
 /// `out = left · right`, or `out += left · right` when `add`; `out` is row-major without gaps.
@@ -274,20 +295,8 @@ pub(super) fn plain_forward(
             let size = tile.len() * width;
             with_taps(&input[at * picture..][..picture], channels, geometry, tile, |patches| {
                 let mut product = vec![0.0; filters * size];
-                let weights = Matrix {
-                    values: weight,
-                    rows: filters,
-                    columns: patch,
-                    row_stride: patch,
-                    column_stride: 1,
-                };
-                let patches = Matrix {
-                    values: patches,
-                    rows: patch,
-                    columns: size,
-                    row_stride: size,
-                    column_stride: 1,
-                };
+                let (weights, patches) =
+                    (Matrix::new(weight, filters, patch), Matrix::new(patches, patch, size));
                 multiply(&mut product, &weights, &patches, false);
                 product
             })
@@ -397,20 +406,10 @@ fn scattered_input_gradient(
         for tile in &tiles {
             let size = tile.len() * width;
             patches.resize(count * taps * size, 0.0);
-            let weights = Matrix {
-                values: &weight[first * taps..],
-                rows: count * taps,
-                columns: filters,
-                row_stride: 1,
-                column_stride: channels * taps,
-            };
-            let upstream = Matrix {
-                values: &output_gradient[at * filters * height * width + tile.start * width..],
-                rows: filters,
-                columns: size,
-                row_stride: height * width,
-                column_stride: 1,
-            };
+            let weights = Matrix::with_pitch(&weight[first * taps..], filters, count * taps, channels * taps)
+                .transposed();
+            let upstream = &output_gradient[at * filters * height * width + tile.start * width..];
+            let upstream = Matrix::with_pitch(upstream, filters, size, height * width);
             multiply(&mut patches, &weights, &upstream, false);
             let rows = (tile.len() - 1) * stride + kernel;
             for (channel, plane) in planes.chunks_exact_mut(geometry.stored_plane()).enumerate() {
@@ -464,20 +463,9 @@ pub(crate) fn weight_gradient(
                 let (at, tile) = (job / tiles.len(), &tiles[job % tiles.len()]);
                 let size = tile.len() * width;
                 with_places(&input[at * picture..][..picture], channels, geometry, tile, |patches| {
-                    let gradient = Matrix {
-                        values: &output_gradient[at * filters * height * width + tile.start * width..],
-                        rows: filters,
-                        columns: size,
-                        row_stride: height * width,
-                        column_stride: 1,
-                    };
-                    let patches = Matrix {
-                        values: patches,
-                        rows: size,
-                        columns: patch,
-                        row_stride: patch,
-                        column_stride: 1,
-                    };
+                    let gradient = &output_gradient[at * filters * height * width + tile.start * width..];
+                    let gradient = Matrix::with_pitch(gradient, filters, size, height * width);
+                    let patches = Matrix::new(patches, size, patch);
                     multiply(&mut sum, &gradient, &patches, true);
                 });
             }

@@ -6,7 +6,9 @@
 
 mod axis;
 mod conv;
+mod gram;
 mod norm;
+mod pool;
 mod winograd;
 
 use std::any::Any;
@@ -230,6 +232,105 @@ impl Backward<Cpu, 3> for InstanceNorm {
             if let Some(node) = node {
                 gradients.register::<Cpu>(node.id, tensor(gradient, shape));
             }
+        }
+    }
+}
+
+/// [`gram::forward`] as an operation.
+///
+/// # Shapes
+/// - features: `[batch, channels, height, width]`
+/// - output: `[batch, channels, channels]`
+pub(crate) fn gram_matrix<B: Backend>(features: &Tensor<B, 4>, scale: f32) -> Option<Tensor<B, 3>> {
+    if !is_cpu::<B>() {
+        return None;
+    }
+    dispatch::<B, 1, 3>(
+        [primitive(features.clone())],
+        |[features]| correlate(&features, scale),
+        |[features]| tracked_gram_matrix(features, scale),
+    )
+}
+
+fn correlate(features: &FlexTensor, scale: f32) -> FlexTensor {
+    let [batch, channels, height, width] = features.shape().dims();
+    let gram = gram::forward(values(features), channels, height * width, scale);
+    tensor(gram, &[batch, channels, channels])
+}
+
+fn tracked_gram_matrix(features: Tracked, scale: f32) -> Tracked {
+    let Tracked { primitive, node, .. } = features;
+    let features = primitive.to_contiguous();
+    let output = correlate(&features, scale);
+    match GramMatrix.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(operation) => operation.finish((features, scale), output),
+        OpsKind::UnTracked(operation) => operation.finish(output),
+    }
+}
+
+#[derive(Debug)]
+struct GramMatrix;
+
+impl Backward<Cpu, 1> for GramMatrix {
+    type State = (FlexTensor, f32);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [of_features] = ops.parents;
+        let (features, scale) = ops.state;
+        let upstream = gradients.consume::<Cpu>(&ops.node).to_contiguous();
+        let shape: [usize; 4] = features.shape().dims();
+        if let Some(node) = of_features {
+            let gradient =
+                gram::backward(values(&features), values(&upstream), shape[1], shape[2] * shape[3], scale);
+            gradients.register::<Cpu>(node.id, tensor(gradient, &shape));
+        }
+    }
+}
+
+/// [`pool::forward`] as an operation: the maximum of each 2×2 window.
+///
+/// # Shapes
+/// - input: `[batch, channels, height, width]`, 2×2 at least
+/// - output: `[batch, channels, height / 2, width / 2]`
+pub(crate) fn max_pool<B: Backend>(input: &Tensor<B, 4>) -> Option<Tensor<B, 4>> {
+    if !is_cpu::<B>() {
+        return None;
+    }
+    dispatch::<B, 1, 4>(
+        [primitive(input.clone())],
+        |[input]| halve(&input),
+        |[input]| tracked_max_pool(input),
+    )
+}
+
+fn halve(input: &FlexTensor) -> FlexTensor {
+    let [batch, channels, height, width] = input.shape().dims();
+    tensor(pool::forward(values(input), height, width), &[batch, channels, height / 2, width / 2])
+}
+
+fn tracked_max_pool(input: Tracked) -> Tracked {
+    let Tracked { primitive, node, .. } = input;
+    let input = primitive.to_contiguous();
+    let output = halve(&input);
+    match MaxPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(operation) => operation.finish(input, output),
+        OpsKind::UnTracked(operation) => operation.finish(output),
+    }
+}
+
+#[derive(Debug)]
+struct MaxPool;
+
+impl Backward<Cpu, 1> for MaxPool {
+    type State = FlexTensor;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let ([of_input], input) = (ops.parents, ops.state);
+        let upstream = gradients.consume::<Cpu>(&ops.node).to_contiguous();
+        let shape: [usize; 4] = input.shape().dims();
+        if let Some(node) = of_input {
+            let gradient = pool::backward(values(&input), values(&upstream), shape[2], shape[3]);
+            gradients.register::<Cpu>(node.id, tensor(gradient, &shape));
         }
     }
 }

@@ -162,21 +162,10 @@ pub(super) fn forward(
         });
 
         products.par_chunks_exact_mut(filters * patches).enumerate().for_each(|(point, product)| {
-            let weights = Matrix {
-                values: &kernel[point * filters * channels..][..filters * channels],
-                rows: filters,
-                columns: channels,
-                row_stride: channels,
-                column_stride: 1,
-            };
-            let values = Matrix {
-                values: &inputs[point * channels * patches..][..channels * patches],
-                rows: channels,
-                columns: patches,
-                row_stride: patches,
-                column_stride: 1,
-            };
-            multiply(product, &weights, &values, false);
+            let weights = &kernel[point * filters * channels..][..filters * channels];
+            let values = &inputs[point * channels * patches..][..channels * patches];
+            let weights = Matrix::new(weights, filters, channels);
+            multiply(product, &weights, &Matrix::new(values, channels, patches), false);
         });
 
         let pictures = block.start / cut.lines..(block.end - 1) / cut.lines + 1;
