@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use impasto_checkpoints::import::{import, import_bytes};
 use impasto_checkpoints::random::uniform;
 use impasto_checkpoints::{Activation, CheckpointError, Dtype, Padding, StyleModel, Upsampling};
+use impasto_test_support::test_data;
 
 const SMALL: &str = "c5s1-2,d3,R3,u2,c5s1-3";
 
@@ -294,13 +295,8 @@ fn an_entry_that_claims_more_than_the_file_is_refused() {
 
 #[test]
 fn real_models_load() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        use std::io::Write;
-        // Straight to the descriptor: the harness keeps what `println!` writes of a test that passes.
-        let _ = writeln!(std::io::stderr(), "skipped: real import: IMPASTO_TEST_DATA is not set");
-        return;
-    };
-    let styles = Path::new(&data).join("styles-pretrained");
+    let Some(data) = test_data("real import") else { return };
+    let styles = data.join("styles-pretrained");
     // Sums of value i of each tensor times (i mod 97) + 1, as `torch.load` gives them.
     for (file, parameters, width, checksum) in [
         ("candy_nc16_b1_e2_1e05_1e10.model", 424_899, 16, -40_206.287_466_642),

@@ -5,11 +5,11 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
 use common::{encoded, open, picture, put, put_bad, put_good};
 use image::{DynamicImage, ImageFormat};
 use impasto_datasets::{DatasetError, FolderOptions, Holdout, PhotoFolder, Source};
+use impasto_test_support::test_data;
 
 /// The only photo of a folder, whole: 16×16.
 fn only(name: &str, bytes: &[u8]) -> Result<Vec<u8>, DatasetError> {
@@ -215,13 +215,8 @@ fn a_photo_that_vanishes_after_listing_is_replaced() {
 
 #[test]
 fn real_photos_all_decode() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        use std::io::Write;
-        // Straight to the descriptor: the harness keeps what `println!` writes of a test that passes.
-        let _ = writeln!(std::io::stderr(), "skipped: real photos: IMPASTO_TEST_DATA is not set");
-        return;
-    };
-    let folder = open(&Path::new(&data).join("photos/train"));
+    let Some(data) = test_data("real photos") else { return };
+    let folder = open(&data.join("photos/train"));
     let source = Source::from(folder.clone());
     for step in 0..folder.training_len().div_ceil(64) as u64 {
         source.batch(0, step, 64, 32).unwrap();

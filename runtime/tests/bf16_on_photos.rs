@@ -9,19 +9,10 @@ use impasto::checkpoints::{StyleModel, import, shipped};
 use impasto::engine::{Engine, INVISIBLE_PSNR, Isa, PaintedMut};
 use impasto::picture::{DecodeOptions, Picture};
 use impasto::{Frame, Precision, quality};
+use impasto_test_support::test_data;
 
 /// Longer side of the photos, in pixels.
 const SIDE: usize = 480;
-
-fn test_data() -> Option<PathBuf> {
-    let folder = std::env::var_os("IMPASTO_TEST_DATA").filter(|value| !value.is_empty());
-    if folder.is_none() {
-        // Straight to the descriptor: the harness captures what `println!` writes.
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: bf16 on real styles: IMPASTO_TEST_DATA is not set");
-    }
-    folder.map(PathBuf::from)
-}
 
 /// The files of a folder with this ending, sorted.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
@@ -53,7 +44,7 @@ fn paint(engine: &Engine, photo: &Frame) -> Frame {
 
 #[test]
 fn bf16_is_not_seen_in_shipped_and_pretrained_styles() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("bf16 on real styles") else { return };
     let mut models: Vec<(String, StyleModel)> =
         shipped::names().map(|name| (name.to_string(), shipped::load(name).unwrap())).collect();
     let pretrained = data.join("styles-pretrained");

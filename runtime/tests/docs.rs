@@ -6,10 +6,6 @@
 
 #![cfg(unix)] // the commands are a Unix shell's
 
-#[path = "docs/markdown.rs"]
-mod markdown;
-#[path = "docs/shell.rs"]
-mod shell;
 #[path = "docs/studio.rs"]
 mod studio;
 
@@ -17,81 +13,74 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use markdown::{Page, page, pages, repository};
-use shell::{AS_IT_STANDS, Ends, Rule, at, rule, run, without_comment};
-use studio::{add_videos, is_there, studio};
+use impasto_test_support::docs::{
+    AS_IT_STANDS, Commands, Ends, Page, Rule, look_at, page, pages, path_with, run, without_variables,
+};
+use impasto_test_support::{are_installed, repository};
+use studio::{add_videos, studio};
 
-/// A rule with nothing added or replaced.
-const fn not_run(begins: &'static str, why: &'static str) -> Rule {
-    Rule { begins, replace: &[], add: "", ends: Ends::NotRun(why) }
-}
-
-const fn add(begins: &'static str, add: &'static str) -> Rule {
-    Rule { begins, replace: &[], add, ends: Ends::Well }
-}
-
-const fn replace(begins: &'static str, replace: &'static [(&'static str, &'static str)]) -> Rule {
-    Rule { begins, replace, add: "", ends: Ends::Well }
-}
-
-/// A command that runs until Ctrl-C, pressed when it has printed `sign`.
-const fn until(begins: &'static str, sign: &'static str) -> Rule {
-    Rule { begins, replace: &[], add: "", ends: Ends::Interrupted(sign) }
-}
+const IMPASTO: &str = env!("CARGO_BIN_EXE_impasto");
 
 /// What cannot run as it stands. The first rule that fits a command counts; one that fits none fails the test.
 const RULES: &[Rule] = &[
     // Checked instead: that the package has the features, the example and the script are there.
-    not_run("cargo install", "it would install"),
-    not_run("cargo run --release -p impasto-trainer --", "trainer/tests/docs.rs runs it"),
-    not_run("scripts/test", "this test is part of it"),
-    not_run("scripts/gpu-kit", "it builds for CUDA"),
-    not_run("apt install", "it would install"),
-    not_run("ls /dev/video", "a camera"),
-    not_run("tensorboard", "a Python package that shows what trainer/tests looks at"),
-    not_run("curl -LO http://images.cocodataset.org", "18 GB"),
-    not_run("unzip -q train2017.zip", "18 GB"),
+    Rule::not_run("cargo install", "it would install"),
+    Rule::not_run("cargo run --release -p impasto-trainer --", "trainer/tests/docs.rs runs it"),
+    Rule::not_run("scripts/test", "this test is part of it"),
+    Rule::not_run("scripts/gpu-kit", "it builds for CUDA"),
+    Rule::not_run("apt install", "it would install"),
+    Rule::not_run("ls /dev/video", "a camera"),
+    Rule::not_run("tensorboard", "a Python package that shows what trainer/tests looks at"),
+    Rule::not_run("curl -LO http://images.cocodataset.org", "18 GB"),
+    Rule::not_run("unzip -q train2017.zip", "18 GB"),
     // What only Ctrl-C ends.
-    until(
-        "impasto stylize photo.jpg --model my.safetensors -o painted.png --watch",
-        "watching my.safetensors",
-    ),
+    Rule {
+        begins: "impasto stylize photo.jpg --model my.safetensors -o painted.png --watch",
+        ends: Ends::Interrupted("watching my.safetensors"),
+        ..AS_IT_STANDS
+    },
     Rule {
         begins: "impasto serve --listen 0.0.0.0:7878",
         replace: &[("0.0.0.0:7878", "0.0.0.0:0")],
-        add: "",
         ends: Ends::Interrupted("Ctrl-C ends it"),
+        ..AS_IT_STANDS
     },
     Rule {
         begins: "impasto serve",
-        replace: &[],
         add: "--listen 0",
         ends: Ends::Interrupted("Ctrl-C ends it"),
+        ..AS_IT_STANDS
     },
     // No camera, no screen.
-    replace("impasto webcam --style wave --source camera:1", &[("camera:1", "test --no-window --frames 3")]),
-    add("impasto webcam --style wave --source clip.mp4", "--no-window --frames 3"),
-    replace("impasto webcam --style wave --source test --no-window", &[("--frames 100", "--frames 3")]),
-    add("impasto webcam --style wave --source test", "--no-window --frames 3"),
-    add("impasto webcam", "--source test --no-window --frames 3"),
+    Rule::replace(
+        "impasto webcam --style wave --source camera:1",
+        &[("camera:1", "test --no-window --frames 3")],
+    ),
+    Rule::add("impasto webcam --style wave --source clip.mp4", "--no-window --frames 3"),
+    Rule::replace("impasto webcam --style wave --source test --no-window", &[("--frames 100", "--frames 3")]),
+    Rule::add("impasto webcam --style wave --source test", "--no-window --frames 3"),
+    Rule::add("impasto webcam", "--source test --no-window --frames 3"),
     // Minutes, and weights to download.
-    replace("impasto gatys", &[("--size 384 --steps 120", "--size 48 --steps 2 --loss-net random-vgg16")]),
-    add("impasto dream", "--size 48 --octaves 1 --iterations 1 --loss-net random-vgg16"),
+    Rule::replace(
+        "impasto gatys",
+        &[("--size 384 --steps 120", "--size 48 --steps 2 --loss-net random-vgg16")],
+    ),
+    Rule::add("impasto dream", "--size 48 --octaves 1 --iterations 1 --loss-net random-vgg16"),
     // It reads photos, painting and the style's losses, and then lacks what would be downloaded.
     Rule {
         begins: "impasto compare",
-        replace: &[],
         add: "--offline --size 32 --steps 1",
         ends: Ends::Failing("no weights for vgg19"),
+        ..AS_IT_STANDS
     },
     // Fewer frames, and smaller ones, say as much.
-    add("impasto bench --profile", "--frames 2"),
-    add("impasto bench --width 32", "--frames 2"),
-    add("impasto bench --size 160x120", ""),
-    add("impasto bench", "--frames 2"),
-    replace("impasto video holiday.mp4 --model my.safetensors", &[("--size 640", "--size 96")]),
+    Rule::add("impasto bench --profile", "--frames 2"),
+    Rule::add("impasto bench --width 32", "--frames 2"),
+    Rule::add("impasto bench --size 160x120", ""),
+    Rule::add("impasto bench", "--frames 2"),
+    Rule::replace("impasto video holiday.mp4 --model my.safetensors", &[("--size 640", "--size 96")]),
     // Enlarging the small photo to that size would take seconds.
-    replace(
+    Rule::replace(
         "impasto stylize photo.jpg --style wave -o painted.png --tile 64 --size 6000",
         &[("6000", "600")],
     ),
@@ -110,132 +99,38 @@ fn is_in_this_build(command: &str) -> bool {
     features.iter().all(|(begins, there)| *there || !command.starts_with(begins))
 }
 
-/// The folder with this build's `impasto` before the others on the PATH.
-fn path_with_impasto() -> String {
-    let folder = Path::new(env!("CARGO_BIN_EXE_impasto")).parent().expect("a folder");
-    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
-}
-
 #[test]
 fn every_command_does_what_its_page_says() {
-    let template = studio();
-    let ffmpeg = is_there("ffmpeg", "-version");
-    let curl = !cfg!(feature = "serve") || is_there("curl", "--version");
+    let studio = studio();
+    let ffmpeg = are_installed("commands of the docs", &["ffmpeg", "ffprobe"]);
+    let curl = !cfg!(feature = "serve") || are_installed("commands of the docs", &["curl"]);
     if ffmpeg {
-        add_videos(template.path());
+        add_videos(studio.path());
     }
     #[cfg(feature = "serve")]
-    add_certificate(template.path());
-    let (mut faults, mut used, mut ran) = (Vec::new(), vec![false; RULES.len()], 0);
-    for page in pages() {
-        let folder = tempfile::tempdir().expect("a folder");
-        copy(template.path(), folder.path());
-        let path = path_with_impasto();
-        let cache = folder.path().join("cache").display().to_string();
-        let variables = [("PATH", path.as_str()), ("XDG_CACHE_HOME", &cache), ("NO_COLOR", "1")];
-        let mut server = None;
-        for command in page.commands() {
-            let ours = command.text.replacen("cargo run --release -- ", "impasto ", 1);
-            let bare = without_variables(&ours);
-            if bare.starts_with("impasto-train") {
-                continue;
-            }
-            let rule = rule(RULES, bare).map_or(&AS_IT_STANDS, |(place, rule)| {
-                used[place] = true;
-                rule
-            });
-            if let Ends::NotRun(why) = rule.ends {
-                assert!(!why.is_empty());
-                if let Err(fault) = look_at(bare) {
-                    faults.push(at(&page, &command, &fault));
-                }
-                continue;
-            }
-            let needs_ffmpeg =
-                ["impasto video", "impasto webcam", "scripts/gallery"].iter().any(|b| bare.starts_with(b));
-            if !is_in_this_build(bare) || (needs_ffmpeg && !ffmpeg) || (bare.starts_with("curl") && !curl) {
-                continue;
-            }
-            let mut text = ours.clone();
-            if bare.starts_with("curl") {
-                let address =
-                    server.get_or_insert_with(|| Running::start(folder.path(), &path)).address.clone();
-                text = text.replace("localhost:7878", &address);
-            }
-            if let Some(script) = bare.split_whitespace().next().filter(|word| word.contains('/')) {
-                text = text.replacen(script, &repository().join(script).display().to_string(), 1);
-            }
-            ran += 1;
-            if let Err(fault) = run(folder.path(), &text, rule, &variables) {
-                faults.push(at(&page, &command, &fault));
-            }
+    add_certificate(studio.path());
+    let ours = |command: &str| {
+        let command = command.replacen("cargo run --release -- ", "impasto ", 1);
+        (!command.starts_with("impasto-train")).then_some(command)
+    };
+    let mut server = None;
+    let prepare = |command: String| {
+        let bare = without_variables(&command);
+        let films =
+            ["impasto video", "impasto webcam", "scripts/gallery"].iter().any(|b| bare.starts_with(b));
+        if !is_in_this_build(bare) || (films && !ffmpeg) || (bare.starts_with("curl") && !curl) {
+            return None;
         }
-    }
-    assert!(ran > 20, "only {ran} commands were found");
-    for (rule, used) in RULES.iter().zip(used) {
-        if !used {
-            faults.push(format!("RULES: no command begins with `{}`", rule.begins));
+        if bare.starts_with("curl") {
+            let server = server.get_or_insert_with(Running::start);
+            return Some(command.replace("localhost:7878", &server.address));
         }
-    }
-    assert!(faults.is_empty(), "{} of {ran} commands:\n\n{}\n", faults.len(), faults.join("\n\n"));
-}
-
-/// What can be seen of a command that is not run: that its package has the features it names, that its script or
-/// example is there.
-fn look_at(command: &str) -> Result<(), String> {
-    let words: Vec<&str> = without_comment(command).split_whitespace().collect();
-    let behind =
-        |flag: &str| words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1)).copied();
-    if words.starts_with(&["cargo", "install"]) && words.len() > 2 {
-        let package = behind("--path").ok_or("no --path")?;
-        let manifest = repository().join(package).join("Cargo.toml");
-        let manifest =
-            fs::read_to_string(&manifest).map_err(|error| format!("{package}/Cargo.toml: {error}"))?;
-        for feature in behind("--features").into_iter().flat_map(|features| features.split(',')) {
-            if !manifest.lines().any(|line| line.starts_with(&format!("{feature} = ["))) {
-                return Err(format!("{package} has no feature `{feature}`"));
-            }
-        }
-    }
-    if let Some(example) = behind("--example") {
-        let package = behind("-p").ok_or("no -p")?.replace("impasto-", "");
-        let folder = repository().join(package).join("examples");
-        if !folder.join(format!("{example}.rs")).is_file() && !folder.join(example).join("main.rs").is_file()
-        {
-            return Err(format!("there is no example `{example}`"));
-        }
-    }
-    if let Some(script) = words.first().filter(|word| word.starts_with("scripts/"))
-        && !repository().join(script).is_file()
-    {
-        return Err(format!("{script} is not there"));
-    }
-    Ok(())
-}
-
-/// A command without the variables set before it.
-fn without_variables(command: &str) -> &str {
-    let mut rest = command;
-    while let Some((word, behind)) = rest.split_once(' ') {
-        let Some((name, _)) = word.split_once('=') else { break };
-        if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
-            break;
-        }
-        rest = behind.trim_start();
-    }
-    rest
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("a folder").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            fs::create_dir_all(&target).expect("made");
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
+        let script = bare.split_whitespace().next().filter(|word| word.contains('/'));
+        Some(script.map_or(command.clone(), |script| {
+            command.replacen(script, &repository(script).display().to_string(), 1)
+        }))
+    };
+    Commands { program: IMPASTO, rules: RULES, studio: &studio }.check(20, ours, prepare);
 }
 
 /// `cert.pem` and `key.pem`.
@@ -253,11 +148,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(folder: &Path, path: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_impasto"))
+    fn start() -> Self {
+        let mut child = Command::new(IMPASTO)
             .args(["--quiet", "serve", "--listen", "0"])
-            .current_dir(folder)
-            .env("PATH", path)
             .env_remove("IMPASTO_TOKEN")
             .stdout(std::process::Stdio::piped())
             .spawn()
@@ -313,7 +206,7 @@ fn same_as_shipped(json: &str, place: &str) {
 }
 
 fn run_python(folder: &Path, code: &str, place: &str) {
-    if !is_there("python3", "--version") {
+    if !are_installed("Python of the docs", &["python3"]) {
         return;
     }
     let output = Command::new("python3").args(["-c", code]).current_dir(folder).output().expect("it ran");
@@ -342,7 +235,7 @@ fn every_link_leads_somewhere() {
     let mut faults = Vec::new();
     let (mut links, mut listed) = (0, String::new());
     for page in &all {
-        let folder = repository().join(&page.name);
+        let folder = repository(&page.name);
         let folder = folder.parent().expect("a folder");
         for link in page.links() {
             links += 1;
@@ -350,7 +243,7 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let (file, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
-            let path = if file.is_empty() { repository().join(&page.name) } else { folder.join(file) };
+            let path = if file.is_empty() { repository(&page.name) } else { folder.join(file) };
             let there =
                 path.exists() && (anchor.is_empty() || anchors(&path).iter().any(|known| known == anchor));
             if !there {
@@ -408,7 +301,7 @@ fn what_is_named_in_passing_exists() {
             }
             for file in words.iter().filter(|word| rooms.iter().any(|room| word.starts_with(room))) {
                 files += 1;
-                if !repository().join(file).exists() {
+                if !repository(file).exists() {
                     faults.push(format!("{}:{line}: {file} is not there", page.name));
                 }
             }
@@ -426,35 +319,14 @@ fn anchors(path: &Path) -> Vec<String> {
     Page { name: path.display().to_string(), text }.anchors()
 }
 
-/// The reader of pages sees what a person sees: a wrong one would find nothing, and nothing would fail.
+/// A runner to which every ending is right would find nothing: what goes wrong is seen.
 #[test]
-fn pages_are_read_as_they_are_meant() {
-    let text = "# A `b` (c)\n## A b c\n[one](x.md#y) and ![two](z.png) `[no](t)`\n```sh\n# a comment\nls \\\n  -l  # all\n\
-                impasto a | b\n```\n```rust\nlet x = 1;\n```\n";
-    let page = Page { name: "a.md".to_owned(), text: text.to_owned() };
-    let commands: Vec<_> = page.commands().into_iter().map(|command| (command.line, command.text)).collect();
-    assert_eq!(commands, [(6, "ls -l  # all".to_owned()), (8, "impasto a | b".to_owned())]);
-    assert_eq!(without_comment("ls -l  # all"), "ls -l");
-    assert_eq!(without_variables("A=1 B_C=x.y ls a=b"), "ls a=b");
-    let links: Vec<_> = page.links().into_iter().map(|link| (link.line, link.target)).collect();
-    assert_eq!(links, [(3, "x.md#y".to_owned()), (3, "z.png".to_owned())]);
-    assert_eq!(page.anchors(), ["a-b-c", "a-b-c-1"]);
-    assert_eq!(page.blocks()[1].language, "rust");
-    assert!(look_at("cargo install --path runtime --features webcam,serve").is_ok());
-    assert!(look_at("cargo install --path runtime --features webcam,serv").is_err());
-    assert!(look_at("scripts/nothing").is_err());
-    assert!(look_at("cargo run --release -p impasto-benches --example smooth").is_ok());
-    assert!(look_at("cargo run --release -p impasto-benches --example smoot").is_err());
-    // What goes wrong is seen.
+fn a_command_that_does_not_do_what_its_page_says_is_found() {
     let folder = studio();
-    let path = path_with_impasto();
+    let path = path_with(IMPASTO);
     let variables = [("PATH", path.as_str())];
     let ends_by_itself = Rule { ends: Ends::Interrupted("never printed"), ..AS_IT_STANDS };
     assert!(run(folder.path(), "impasto styles list", &ends_by_itself, &variables).is_err());
-    let fails_otherwise = Rule { ends: Ends::Failing("another reason"), ..AS_IT_STANDS };
-    assert!(
-        run(folder.path(), "impasto styles show none.safetensors", &fails_otherwise, &variables).is_err()
-    );
     for (command, expected) in [
         ("impasto stylize photo.jpg --style wave -o a.png --strenght 1", "--strenght"),
         ("impasto stylize none.jpg --style wave -o a.png", "none.jpg: cannot read"),

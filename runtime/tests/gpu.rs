@@ -1,7 +1,8 @@
 //! Painting on a GPU through the library and the command: against the CPU engine, frames that overlap, and what is
 //! said where there is no GPU. A software Vulkan device counts; without any, tests say that they were skipped.
 
-use std::io::Write;
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -9,14 +10,14 @@ use impasto::paint::{FramePainter, PaintOptions};
 use impasto::quality::test_chart;
 use impasto::{Device, Frame, Precision, Progress, RuntimeError, Stylizer, StylizerOptions};
 use impasto_checkpoints::{StyleModel, shipped};
+use impasto_test_support::{are_installed, skipped};
 
 /// A shipped style on the GPU, `None` where there is none.
 fn on_gpu(test: &str) -> Option<Stylizer> {
     match Stylizer::new(&wave(), options(Device::Wgpu(0))) {
         Ok(stylizer) => Some(stylizer),
         Err(RuntimeError::Device(line)) if line.contains("no driver for Vulkan") => {
-            writeln!(std::io::stderr(), "skipped: {test}: no GPU is here, and no software Vulkan device")
-                .unwrap();
+            skipped(test, "no GPU is here, and no software Vulkan device");
             None
         }
         Err(error) => panic!("{error}"),
@@ -160,14 +161,14 @@ fn the_command_paints_pictures_and_videos_there() {
     let mean = mean_difference(&painted("wgpu"), &painted("cpu"));
     assert!(mean <= 0.5, "{mean} of 255 in the mean");
 
+    if !are_installed("the_command_paints, videos", &["ffmpeg", "ffprobe"]) {
+        return;
+    }
     let clip = folder.path().join("clip.mp4");
     let filmed = Command::new("ffmpeg")
         .args(["-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=0.7", text(&clip)])
         .status();
-    if !filmed.is_ok_and(|status| status.success()) {
-        writeln!(std::io::stderr(), "skipped: the_command_paints, videos: ffmpeg is not here").unwrap();
-        return;
-    }
+    assert!(filmed.is_ok_and(|status| status.success()), "ffmpeg made a clip");
     let out = folder.path().join("painted.mp4");
     let arguments = ["video", text(&clip), "--style", "wave", "-o", text(&out), "--device", "wgpu", "--json"];
     let output = impasto(&arguments, None);

@@ -9,6 +9,9 @@ use impasto::checkpoints::random::uniform;
 use impasto::checkpoints::{Architecture, Padding, StyleModel, Upsampling};
 use impasto::engine::{Engine, Isa, PaintedMut};
 use impasto::{Frame, Precision, Progress, RuntimeError, Stylizer, StylizerOptions, Tile};
+use impasto_test_support::skipped;
+
+const NO_FAST_PATH: &str = "no fast path here";
 
 fn model(layers: &str, change: impl FnOnce(&mut Architecture)) -> StyleModel {
     let mut architecture = Architecture::johnson(8).expect("an architecture");
@@ -87,7 +90,7 @@ fn from_a_scratch_file_comes_the_same_picture_to_the_last_bit() {
 /// Two planes of 64 channels are 512 bytes a pixel: of 865 MB the last 60 MB are in the file, the rest in memory.
 #[test]
 fn a_picture_a_little_too_large_for_memory_is_the_same_too() {
-    let Some(isa) = fast().last() else { return println!("skipped: no fast path here") };
+    let Some(isa) = fast().last() else { return skipped("a scratch file", NO_FAST_PATH) };
     let model = model("c3s1-64,c1s1-64,c3s1-3", |_| {});
     let frame = picture(1600, 1056);
     let [expected, painted] =
@@ -121,7 +124,9 @@ fn stylizer(tile: Tile, threads: usize) -> Option<Stylizer> {
 fn a_painting_tells_how_far_it_is() {
     let frame = picture(300, 200);
     for (tile, threads) in [(Tile::Auto, 1), (Tile::Rows(4), 1), (Tile::Auto, 3), (Tile::Rows(4), 3)] {
-        let Some(stylizer) = stylizer(tile, threads) else { return println!("skipped: no fast path") };
+        let Some(stylizer) = stylizer(tile, threads) else {
+            return skipped("a painting that tells", NO_FAST_PATH);
+        };
         let seen = Mutex::new(Vec::new());
         let thread = std::thread::current().id();
         let report = |done: f64| {
@@ -143,7 +148,9 @@ fn a_painting_tells_how_far_it_is() {
 fn a_painting_can_be_stopped_and_the_stylizer_goes_on() {
     let frame = picture(300, 200);
     for (tile, threads) in [(Tile::Auto, 1), (Tile::Rows(4), 1), (Tile::Auto, 3), (Tile::Rows(4), 3)] {
-        let Some(stylizer) = stylizer(tile, threads) else { return println!("skipped: no fast path") };
+        let Some(stylizer) = stylizer(tile, threads) else {
+            return skipped("a painting that is stopped", NO_FAST_PATH);
+        };
         let expected = stylizer.stylize(&frame).unwrap();
         let mut painted = Frame::black(1, 1);
         for at in [0.0, 0.3, 0.9] {
@@ -197,7 +204,9 @@ fn the_portable_path_tells_and_stops_too_and_refuses_what_would_take_too_much() 
 /// A panic in a report is the caller's; what it left behind does not disturb the next frame.
 #[test]
 fn a_report_that_panics_leaves_a_stylizer_that_works() {
-    let Some(stylizer) = stylizer(Tile::Rows(4), 2) else { return println!("skipped: no fast path") };
+    let Some(stylizer) = stylizer(Tile::Rows(4), 2) else {
+        return skipped("a report that panics", NO_FAST_PATH);
+    };
     let frame = picture(64, 48);
     let expected = stylizer.stylize(&frame).unwrap();
     let report = |done: f64| assert!(done < 0.3, "as planned");
@@ -219,7 +228,10 @@ mod command {
     use impasto::picture::{EncodeOptions, Picture};
     use tempfile::TempDir;
 
-    use super::{fast, models, picture};
+    #[cfg(target_os = "linux")]
+    use impasto_test_support::SmallDisk;
+
+    use super::{NO_FAST_PATH, fast, models, picture, skipped};
 
     /// A folder with a model, a picture, and an empty folder `scratch`.
     fn studio(width: usize, height: usize) -> TempDir {
@@ -268,9 +280,9 @@ mod command {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written() {
+    fn a_scratch_folder_that_cannot_be_written_is_refused() {
         if fast().next().is_none() {
-            return println!("skipped: no fast path here");
+            return skipped("a scratch file", NO_FAST_PATH);
         }
         let studio = studio(60, 40);
         for (folder, reason) in [("missing", "No such file"), ("photo.png", "Not a directory")] {
@@ -286,9 +298,9 @@ mod command {
 
     /// What is written while the picture is painted does not fit: here by the limit to a file's size.
     #[test]
-    fn a_scratch_file_that_fails_midway() {
+    fn a_scratch_file_that_fails_midway_leaves_nothing() {
         if fast().next().is_none() {
-            return println!("skipped: no fast path here");
+            return skipped("a scratch file", NO_FAST_PATH);
         }
         let studio = studio(300, 200);
         let scratch = studio.path().join("scratch");
@@ -304,19 +316,14 @@ mod command {
     /// A disk with too little room is seen before anything is painted. Needs root, to mount one.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_disk_with_too_little_room() {
+    fn a_disk_with_too_little_room_is_refused() {
         if fast().next().is_none() {
-            return println!("skipped: no fast path here");
+            return skipped("a scratch file", NO_FAST_PATH);
         }
         let studio = studio(300, 200);
         let scratch = studio.path().join("scratch");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&scratch);
-        if !mount.output().is_ok_and(|output| output.status.success()) {
-            return println!("skipped: full disk: mounting a tmpfs needs root");
-        }
+        let Some(_disk) = SmallDisk::mount("a scratch file on a full disk", &scratch, "1m") else { return };
         let output = impasto(&studio, "4", &scratch).output().unwrap();
-        Command::new("umount").arg(&scratch).status().unwrap();
         refused(&studio, &scratch, &output, "are free");
     }
 
@@ -325,7 +332,7 @@ mod command {
     #[test]
     fn an_interrupted_painting_leaves_nothing() {
         if fast().next().is_none() {
-            return println!("skipped: no fast path here");
+            return skipped("a scratch file", NO_FAST_PATH);
         }
         let studio = studio(3000, 2000);
         let scratch = studio.path().join("scratch");

@@ -3,33 +3,19 @@
 //! `IMPASTO_TEST_DATA`. What needs neither is tested in `checkpoints/src/export/tests.rs`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use impasto::checkpoints::random::uniform;
 use impasto::checkpoints::{Architecture, StyleModel, export, import, shipped};
 use impasto::picture::{DecodeOptions, Picture};
 use impasto::{Frame, Precision, Stylizer, StylizerOptions};
+use impasto_test_support::{repository, test_data, test_python};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The project's promise, in 255ths, before rounding.
 const TOLERANCE: f32 = 0.5;
-
-/// A variable that names a path; when it is unset, says that `test` is skipped.
-fn from_environment(test: &str, variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if path.is_none() {
-        // Straight to the descriptor: the harness captures what `println!` writes.
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: {variable} is not set");
-    }
-    path
-}
-
-fn repository(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(relative)
-}
 
 /// Models and pictures, and how far ONNX Runtime may be from the engine on each.
 struct Bench {
@@ -114,7 +100,7 @@ fn noise(width: usize, height: usize) -> Frame {
 /// instance norms multiply that: ten times what PyTorch in f32 differs from f64, as for the engine itself.
 #[test]
 fn onnx_runtime_paints_every_kind_of_network() {
-    let Some(python) = from_environment("ONNX export", "IMPASTO_TEST_PYTHON") else { return };
+    let Some(python) = test_python("ONNX export") else { return };
     let golden: Value =
         serde_json::from_slice(&fs::read(repository("tests/golden/transform_net.json")).unwrap()).unwrap();
     let mut bench = Bench::new();
@@ -142,7 +128,7 @@ fn onnx_runtime_paints_every_kind_of_network() {
 
 #[test]
 fn onnx_runtime_paints_the_shipped_styles() {
-    let Some(python) = from_environment("ONNX export", "IMPASTO_TEST_PYTHON") else { return };
+    let Some(python) = test_python("ONNX export") else { return };
     let mut bench = Bench::new();
     for name in shipped::names() {
         let pictures = [(128, 96), (161, 119), (4, 3)].map(|(w, h)| (noise(w, h), TOLERANCE));
@@ -153,10 +139,9 @@ fn onnx_runtime_paints_the_shipped_styles() {
 
 #[test]
 fn onnx_runtime_paints_imported_networks_and_a_photo() {
-    let (Some(python), Some(data)) = (
-        from_environment("ONNX export", "IMPASTO_TEST_PYTHON"),
-        from_environment("ONNX export of imported networks", "IMPASTO_TEST_DATA"),
-    ) else {
+    let (Some(python), Some(data)) =
+        (test_python("ONNX export"), test_data("ONNX export of imported networks"))
+    else {
         return;
     };
     let photo = data.join("photos/eval/kodak_08.png");

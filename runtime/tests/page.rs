@@ -3,7 +3,6 @@
 #[path = "page/cdp.rs"]
 mod cdp;
 
-use std::io::Write;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use cdp::{Browser, PATIENCE};
 use impasto::picture::{DecodeOptions, EncodeOptions, Picture};
 use impasto::serve::{ServeConfig, Server, Stopper};
 use impasto::{Frame, StylizerOptions};
+use impasto_test_support::skipped;
 use serde_json::json;
 
 /// A server with a further name asks for one.
@@ -56,8 +56,7 @@ impl Scene {
         let photo = Picture::from(Frame::new(1500, 900, rgb.collect()).expect("a frame"));
         photo.save(folder.path().join("photo.png"), &EncodeOptions::default()).expect("saved");
         let Some(browser) = Browser::start(&clip) else {
-            let mut err = std::io::stderr();
-            writeln!(err, "skipped: {test}: Chromium is not installed").expect("said");
+            skipped(test, "Chromium is not installed");
             return None;
         };
         let (port, stopper, server) = begin(0);

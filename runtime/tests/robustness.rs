@@ -157,7 +157,7 @@ fn models_through_every_command() {
 }
 
 #[test]
-fn foreign_models() {
+fn foreign_models_through_every_import() {
     check_all(BAD_FOREIGN_MODELS, |row| {
         IMPORT_DOORS.iter().map(|door| (titled(row.name, door), refusal(row, door))).collect()
     });

@@ -1,7 +1,7 @@
-//! Tests that cross crates, and what they share: golden files, real data, the Python beside them.
+//! Tests that cross crates, and what they share: the golden files.
 //!
-//! Duty of this room: parity with PyTorch, fast against iterative. A test of one crate lives in
-//! that crate; a test that runs a binary lives in that binary's package.
+//! Duty of this room: parity with PyTorch, fast against iterative. A test of one crate lives in that crate; a test that
+//! runs a binary lives in that binary's package; what the tests of several crates share lives in `support/`.
 
 /// The README's Rust snippets, compiled.
 #[cfg(doctest)]
@@ -13,39 +13,12 @@ struct Readme;
 #[doc = include_str!("../../docs/embedding.md")]
 struct Embedding;
 
-use std::path::{Path, PathBuf};
-
 use impasto::Frame;
 use impasto_checkpoints::Architecture;
 use impasto_checkpoints::random::uniform;
+use impasto_test_support::repository;
 use safetensors::SafeTensors;
 use serde::Deserialize;
-
-/// The folder of real weights and photos named by `IMPASTO_TEST_DATA`; when it is unset, says that `test` is
-/// skipped. Callers return then.
-pub fn test_data(test: &str) -> Option<PathBuf> {
-    from_environment(test, "IMPASTO_TEST_DATA")
-}
-
-/// The Python interpreter with PyTorch named by `IMPASTO_TEST_PYTHON`, likewise.
-pub fn test_python(test: &str) -> Option<PathBuf> {
-    from_environment(test, "IMPASTO_TEST_PYTHON")
-}
-
-fn from_environment(test: &str, variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if path.is_none() {
-        // Straight to the descriptor: the harness captures what `println!` writes.
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: {variable} is not set");
-    }
-    path
-}
-
-/// A file of this package, by its path below `tests/`.
-pub fn package_file(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
-}
 
 /// One network of `golden/transform_net.json`.
 #[derive(Debug, Deserialize)]
@@ -82,7 +55,8 @@ pub fn golden_cases() -> Vec<GoldenCase> {
     struct File {
         cases: Vec<GoldenCase>,
     }
-    let text = std::fs::read(package_file("golden/transform_net.json")).expect("golden/transform_net.json");
+    let text =
+        std::fs::read(repository("tests/golden/transform_net.json")).expect("golden/transform_net.json");
     let file: File = serde_json::from_slice(&text).expect("golden/transform_net.json");
     file.cases
 }

@@ -2,7 +2,8 @@
 
 use impasto::{Precision, Stylizer, StylizerOptions};
 use impasto_checkpoints::StyleModel;
-use impasto_tests::{f32_tensor, golden_cases, largest_difference, noise_picture, package_file};
+use impasto_test_support::repository;
+use impasto_tests::{f32_tensor, golden_cases, largest_difference, noise_picture};
 use safetensors::SafeTensors;
 
 /// Both sides round differently, and instance norms multiply that; each golden picture says how far PyTorch's own
@@ -13,7 +14,7 @@ fn tolerance(f64_difference: f32) -> f32 {
 
 #[test]
 fn the_engine_paints_what_pytorch_paints() {
-    let bytes = std::fs::read(package_file("golden/transform_net.safetensors")).unwrap();
+    let bytes = std::fs::read(repository("tests/golden/transform_net.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let mut worst: f32 = 0.0;
     for case in golden_cases() {

@@ -12,7 +12,7 @@ use impasto_burn::Device;
 use impasto_burn::iterate::{Criterion, GatysJob, Method, RgbPicture, Start, TrainedLosses, evaluate, gatys};
 use impasto_burn::loss_network::LossWeights;
 use impasto_checkpoints::shipped;
-use impasto_tests::test_data;
+use impasto_test_support::test_data;
 
 /// Side of the pictures: small, so that the test is; `impasto compare` gives the figures at 256.
 const SIDE: usize = 128;

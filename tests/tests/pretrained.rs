@@ -7,7 +7,8 @@ use std::process::Command;
 
 use impasto::{Frame, Precision, Stylizer, StylizerOptions};
 use impasto_checkpoints::{Architecture, Dtype, import};
-use impasto_tests::{f32_tensor, largest_difference, package_file, test_data, test_python};
+use impasto_test_support::{repository, test_data, test_python};
+use impasto_tests::{f32_tensor, largest_difference};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -27,7 +28,7 @@ fn both_networks_paint_what_pytorch_paints() {
         return;
     };
     let out = tempfile::tempdir().unwrap();
-    let script = package_file("parity/pretrained.py");
+    let script = repository("tests/parity/pretrained.py");
     let mut command = Command::new(python);
     command.arg(script).arg("--data").arg(&data).arg("--out").arg(out.path()).args(["--threads", "2"]);
     assert!(command.status().unwrap().success(), "pretrained.py failed");

@@ -1,7 +1,7 @@
 //! The random weights that both sides of the golden files regenerate are the same bits.
 
 use impasto_checkpoints::random::uniform;
-use impasto_tests::package_file;
+use impasto_test_support::repository;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ struct Stream {
 
 #[test]
 fn rust_and_numpy_draw_the_same_bits() {
-    let text = std::fs::read(package_file("golden/transform_net.json")).unwrap();
+    let text = std::fs::read(repository("tests/golden/transform_net.json")).unwrap();
     let golden: Golden = serde_json::from_slice(&text).unwrap();
     assert!(!golden.uniform.is_empty());
     for stream in golden.uniform {

@@ -10,6 +10,9 @@ use std::process::Command;
 
 use common::{assert_success, error_line, run, save_picture, stderr, tiny, train};
 use impasto_checkpoints::{Architecture, Dtype, StyleModel};
+#[cfg(target_os = "linux")]
+use impasto_test_support::SmallDisk;
+use impasto_test_support::test_python;
 
 #[test]
 fn a_run_leaves_the_model_its_settings_and_something_to_look_at() {
@@ -219,10 +222,7 @@ fn overfitting_few_photos_lowers_their_loss() {
 
 #[test]
 fn tensorboard_s_own_reader_finds_every_step_and_the_pictures() {
-    let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        println!("skipped: IMPASTO_TEST_PYTHON is not set");
-        return;
-    };
+    let Some(python) = test_python("TensorBoard's reader") else { return };
     let folder = tempfile::tempdir().unwrap();
     assert_success(&run(tiny(folder.path(), &["--steps", "6", "--sample-every", "3"])));
     let script = "
@@ -252,39 +252,11 @@ print('last', events.Scalars('loss/total')[-1].value)
     assert!((total - read).abs() <= 1e-6 * total.abs(), "CSV {total}, TensorBoard {read}");
 }
 
-/// A small file system of its own; unmounted when dropped.
-#[cfg(target_os = "linux")]
-struct SmallDisk(tempfile::TempDir);
-
-#[cfg(target_os = "linux")]
-impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mut mounted = Command::new("mount");
-        mounted.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path());
-        mounted.output().is_ok_and(|output| output.status.success()).then_some(SmallDisk(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_keeps_the_previous_checkpoint() {
-    let Some(disk) = SmallDisk::mount("1m") else {
-        println!("skipped: mounting a tmpfs needs root");
-        return;
-    };
+    let disk = tempfile::tempdir().unwrap();
+    let Some(_mounted) = SmallDisk::mount("a checkpoint on a full disk", disk.path(), "1m") else { return };
     let logs = tempfile::tempdir().unwrap();
     let log_dir = logs.path().to_str().unwrap();
     let flags = ["--steps", "2", "--steps-per-checkpoint", "1", "--log-dir", log_dir];
@@ -324,10 +296,8 @@ fn a_full_disk_keeps_the_previous_checkpoint() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_log_disk_is_one_warning_and_training_goes_on() {
-    let Some(disk) = SmallDisk::mount("16k") else {
-        println!("skipped: mounting a tmpfs needs root");
-        return;
-    };
+    let disk = tempfile::tempdir().unwrap();
+    let Some(_mounted) = SmallDisk::mount("a log on a full disk", disk.path(), "16k") else { return };
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--steps", "150", "--log-dir", disk.path().to_str().unwrap()];
     let output = run(tiny(folder.path(), &flags));

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
@@ -20,6 +19,7 @@ use impasto_burn::backend::Cpu;
 use impasto_burn::loss::Balancing;
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_checkpoints::{Architecture, Metadata, StyleModel};
+use impasto_test_support::repository;
 use impasto_trainer::Preset;
 use impasto_trainer::config::{LayerWeights, ScheduleKind, TrainConfig};
 use impasto_trainer::learn::criterion::Criterion;
@@ -43,7 +43,7 @@ struct Golden {
 
 impl Golden {
     fn read() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        let folder = repository("tests/golden");
         let described = fs::read_to_string(folder.join("training.json")).unwrap();
         Golden {
             described: serde_json::from_str(&described).unwrap(),

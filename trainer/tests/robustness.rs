@@ -31,7 +31,7 @@ fn put(row: &Bad, folder: &Path) {
 }
 
 #[test]
-fn bad_paintings() {
+fn a_bad_painting_is_one_line_and_nothing_is_written() {
     for row in rows() {
         let folder = tempfile::tempdir().unwrap();
         put(row, folder.path());
@@ -49,7 +49,7 @@ fn bad_paintings() {
 }
 
 #[test]
-fn a_dataset_of_bad_photos() {
+fn a_dataset_of_bad_photos_is_one_line_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let photos = folder.path().join("photos");
     std::fs::create_dir(&photos).unwrap();

@@ -3,13 +3,12 @@
 #![cfg(feature = "flex")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use impasto_burn::iterate::{Amplified, DreamJob, RgbPicture, TiledField, dream, field, octave_sizes};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
 use impasto_burn::{BurnError, Device};
+use impasto_test_support::test_data;
 
 /// Soft blobs and lines, different everywhere.
 fn scene(width: usize, height: usize) -> RgbPicture {
@@ -214,12 +213,8 @@ fn bad_input_is_an_error_with_the_way_out() {
 /// Trained weights, should they be there.
 #[test]
 fn a_trained_network_dreams_in_tiles_as_in_one_piece() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        let _ =
-            writeln!(std::io::stderr(), "skipped: a trained network's dream: IMPASTO_TEST_DATA is not set");
-        return;
-    };
-    let file = Path::new(&data).join("loss-networks/vgg19_to_conv4_2_f32.safetensors");
+    let Some(data) = test_data("a trained network's dream") else { return };
+    let file = data.join("loss-networks/vgg19_to_conv4_2_f32.safetensors");
     let weights = LossWeights::load(file).unwrap();
     let targets = [all_of("relu3_3"), all_of("relu4_2")];
     let whole =

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use impasto_burn::iterate::{
     Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, evaluate, gatys,
@@ -13,6 +12,7 @@ use impasto_burn::iterate::{
 use impasto_burn::loss::{LossValues, PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
 use impasto_burn::{BurnError, Device};
+use impasto_test_support::repository;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ struct Golden {
 }
 
 fn golden() -> Golden {
-    let stem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gatys");
+    let stem = repository("tests/golden/gatys");
     let bytes = std::fs::read(stem.with_extension("safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let picture = |key: &str| {

@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::io::Write;
-use std::path::Path;
 
 use impasto_burn::device::check;
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
@@ -17,6 +16,7 @@ use impasto_burn::{BurnError, Device, IN_FLIGHT, Painter, Precision, available, 
 use impasto_checkpoints::{
     Activation, Architecture, InputRange, Output, Padding, StyleModel, Upsampling, random,
 };
+use impasto_test_support::{repository, skipped};
 use safetensors::SafeTensors;
 
 /// Of 255. A card's matrix units may round f32 to TF32, whose error here is up to a few tenths.
@@ -27,8 +27,7 @@ fn gpus(test: &str) -> Vec<Device> {
     let found: Vec<Device> =
         available().into_iter().map(|info| info.device).filter(|&device| device != Device::Cpu).collect();
     if found.is_empty() {
-        writeln!(std::io::stderr(), "skipped: {test}: no GPU is here, and no software Vulkan device")
-            .unwrap();
+        skipped(test, "no GPU is here, and no software Vulkan device");
     }
     found
 }
@@ -103,7 +102,7 @@ fn every_convention_and_size_is_painted_as_on_the_cpu() {
 
 #[test]
 fn golden_pictures_of_pytorch_are_painted() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let folder = repository("tests/golden");
     let bytes = std::fs::read(folder.join("transform_net.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let json: serde_json::Value =

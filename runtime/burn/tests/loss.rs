@@ -50,14 +50,14 @@ fn style(name: &str, weight: f64) -> StylePicture<Flex> {
 }
 
 #[test]
-fn gram_matrix_by_hand() {
+fn gram_matrices_are_those_computed_by_hand() {
     // Channels (1, 2) and (3, −1) on a 1×2 plane: F Fᵀ = ((5, 1), (1, 10)), divided by 2·1·2.
     let gram = gram_matrix(tensor(&[1.0, 2.0, 3.0, -1.0], [1, 2, 1, 2]));
     assert_eq!(gram.into_data().to_vec::<f32>().unwrap(), [1.25, 0.25, 0.25, 2.5]);
 }
 
 #[test]
-fn losses_by_hand() {
+fn losses_are_those_computed_by_hand() {
     let a = tensor(&[1.0, 2.0, 3.0, 4.0], [1, 1, 2, 2]);
     let b = tensor(&[1.0, 0.0, 3.0, 1.0], [1, 1, 2, 2]);
     assert_eq!(scalar(content_loss(a.clone(), b)), 13.0 / 4.0);

@@ -3,22 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
 use impasto_burn::loss::{PerceptualConfig, PerceptualLoss, StylePicture, StyleStatistic, gram_matrix};
 use impasto_burn::loss_network::{InputConvention, LossNetwork, LossNetworkKind, LossWeights, Pooling};
+use impasto_test_support::{repository, test_data, test_python};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// Relative, f32 against f32: sums run in another order. f32 against f64 differs by up to 1e-6 in these cases.
 const TOLERANCE: f64 = 1e-4;
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
-}
 
 fn picture(file: &SafeTensors<'_>, key: &str) -> Tensor<Flex, 4> {
     let view = file.tensor(key).unwrap();
@@ -117,32 +113,26 @@ fn each_case(stem: &Path, mut check: impl FnMut(&Value, &SafeTensors<'_>)) {
 
 #[test]
 fn features_and_gram_matrices_equal_pytorch() {
-    each_case(&golden("losses"), |case, file| check_features(case, file, &network(case, None)));
+    each_case(&repository("tests/golden/losses"), |case, file| {
+        check_features(case, file, &network(case, None))
+    });
 }
 
 #[test]
 fn losses_and_their_gradients_equal_pytorch() {
-    each_case(&golden("losses"), |case, file| check_losses(case, file, &network(case, None)));
+    each_case(&repository("tests/golden/losses"), |case, file| {
+        check_losses(case, file, &network(case, None))
+    });
 }
 
 #[test]
 fn the_real_vgg19_equals_pytorch() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        let _ =
-            writeln!(std::io::stderr(), "skipped: losses with the real VGG19: IMPASTO_TEST_DATA is not set");
-        return;
-    };
-    let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: losses with the real VGG19: IMPASTO_TEST_PYTHON is not set"
-        );
-        return;
-    };
+    let test = "losses with the real VGG19";
+    let (Some(data), Some(python)) = (test_data(test), test_python(test)) else { return };
     let folder = tempfile::tempdir().unwrap();
     let stem = folder.path().join("vgg19");
     let output = std::process::Command::new(python)
-        .arg(golden("../parity/real_vgg19.py"))
+        .arg(repository("tests/parity/real_vgg19.py"))
         .arg("--data")
         .arg(&data)
         .arg("--out")

@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_burn::backend::Cpu;
 use impasto_burn::{Device, Precision, TransformNet, open_painter};
 use impasto_checkpoints::{Architecture, StyleModel};
+use impasto_test_support::repository;
 use safetensors::SafeTensors;
 
 /// Of 255. PyTorch's own f32 and f64 differ by up to 0.003 here; mistakes differ by whole grey levels.
@@ -16,7 +16,7 @@ const TOLERANCE: f32 = 0.02;
 
 #[test]
 fn both_paths_paint_what_pytorch_paints() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let folder = repository("tests/golden");
     let bytes = std::fs::read(folder.join("transform_net.safetensors")).unwrap();
     let golden = SafeTensors::deserialize(&bytes).unwrap();
     let json: serde_json::Value =

@@ -3,14 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::path::PathBuf;
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use half::{bf16, f16};
 use impasto_burn::loss_network::weights::Tensors;
 use impasto_burn::loss_network::{InputConvention, LossNetwork, LossNetworkKind, LossWeights};
+use impasto_test_support::{test_data, test_python};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// A safetensors file, every value as `dtype`.
@@ -224,10 +223,7 @@ fn wrong_files_say_what_was_expected() {
 
 #[test]
 fn the_real_files_are_recognized() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA").map(PathBuf::from) else {
-        let _ = writeln!(std::io::stderr(), "skipped: real weights: IMPASTO_TEST_DATA is not set");
-        return;
-    };
+    let Some(data) = test_data("real weights") else { return };
     for (name, kind, deepest) in [
         ("vgg19_to_conv4_2_f32", LossNetworkKind::Vgg19, "relu4_2"),
         ("vgg19_conv_f16", LossNetworkKind::Vgg19, "relu5_4"),
@@ -243,10 +239,7 @@ fn the_real_files_are_recognized() {
 /// Both of PyTorch's containers, in torchvision's layout with a classifier.
 #[test]
 fn pytorch_files_are_read() {
-    let Some(python) = std::env::var_os("IMPASTO_TEST_PYTHON") else {
-        let _ = writeln!(std::io::stderr(), "skipped: PyTorch's files: IMPASTO_TEST_PYTHON is not set");
-        return;
-    };
+    let Some(python) = test_python("PyTorch's files") else { return };
     let folder = tempfile::tempdir().unwrap();
     let tensors = trimmed(LossNetworkKind::Vgg16, &BLOCK_1);
     let theirs = renamed(tensors.clone(), &[("conv1_1", "features.0"), ("conv1_2", "features.2")]);

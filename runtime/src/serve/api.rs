@@ -88,7 +88,7 @@ async fn paint(
     let received = bytes.len();
     let format = wish.format.unwrap_or_else(|| own_format(&bytes));
     let settings = wish.settings;
-    let work = move |easel: &mut super::painter::Easel, progress: &crate::Progress<'_>| {
+    let work = move |easel: &mut super::painter::Easel<'_>, progress: &crate::Progress<'_>| {
         // Nobody waits any more: the next step is not begun.
         let go_on = || if progress.is_stopped() { Err(RuntimeError::Stopped) } else { Ok(()) };
         // Here and not before: one picture is in memory at a time, however many wait.
@@ -109,12 +109,13 @@ async fn paint(
         if let Some(refusal) = too_long(format, width, height) {
             return Ok(Err(refusal));
         }
-        let stylizer = easel.stylizer(settings.style)?;
+        let stylizer = easel.stylizer()?;
         let painted = paint_with(stylizer, picture, &options, progress)?;
         go_on()?;
         painted.encode(format, &EncodeOptions { quality: wish.quality }).map(Ok)
     };
-    let done = shared.pictures.submit(peer.lane(), cost, shared.limits.paint_time, work).await?;
+    let done =
+        shared.pictures.submit(peer.lane(), settings.style, cost, shared.limits.paint_time, work).await?;
     let painting = done.result.map_err(|error| shared.report(&error, pixels))??;
     shared.metrics.painted(Kind::Picture, done.waited, done.worked, received, painting.len());
     let headers = [

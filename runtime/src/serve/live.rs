@@ -23,7 +23,6 @@ use super::queue::LaneId;
 use super::settings::{Change, Settings};
 use crate::Frame;
 use crate::RuntimeError;
-use crate::paint::paint_frame_with;
 use crate::picture::{DecodeOptions, EncodeOptions, Format, Picture};
 
 /// Bytes before the JPEG of a frame, and of a painting.
@@ -47,7 +46,10 @@ struct Incoming {
     settings: Settings,
 }
 
-type InFlight<'a> = Pin<Box<dyn Future<Output = (u32, Result<Vec<u8>, Refusal>)> + Send + 'a>>;
+/// A frame's number; the message with its painting, and the painting.
+type Painted = (u32, Result<(Vec<u8>, Frame), Refusal>);
+
+type InFlight<'a> = Pin<Box<dyn Future<Output = Painted> + Send + 'a>>;
 
 /// Why a client is let go.
 struct Leave {
@@ -82,6 +84,8 @@ async fn talk(socket: &mut WebSocket, shared: &Shared, lane: LaneId) -> Option<L
     let mut settings = Settings::default();
     let mut newest: Option<Incoming> = None;
     let mut in_flight: Option<InFlight<'_>> = None;
+    // The frame that is painted into, one after the other; it is away with the painting in flight.
+    let mut canvas = Frame::black(1, 1);
     let mut broken = 0;
     // The leaky bucket: a message moves this on, and while it is ahead of now nothing is read.
     let mut allowed = Instant::now();
@@ -101,7 +105,8 @@ async fn talk(socket: &mut WebSocket, shared: &Shared, lane: LaneId) -> Option<L
         if in_flight.is_none()
             && let Some(frame) = newest.take()
         {
-            in_flight = Some(Box::pin(paint(shared, lane, frame)));
+            let canvas = std::mem::replace(&mut canvas, Frame::black(1, 1));
+            in_flight = Some(Box::pin(paint(shared, lane, frame, canvas)));
         }
         let painting = async {
             match &mut in_flight {
@@ -117,8 +122,8 @@ async fn talk(socket: &mut WebSocket, shared: &Shared, lane: LaneId) -> Option<L
             (id, painted) = painting => {
                 in_flight = None;
                 let reply = match painted {
-                    Ok(painting) => {
-                        broken = 0;
+                    Ok((painting, painted)) => {
+                        (broken, canvas) = (0, painted);
                         Message::Binary(painting.into())
                     }
                     Err(refusal) => {
@@ -198,8 +203,8 @@ fn update(settings: &mut Settings, change: &str, shared: &Shared) -> Result<(), 
     settings.update(&change, &shared.catalogue)
 }
 
-/// Decode, wait for a turn, paint, encode.
-async fn paint(shared: &Shared, lane: LaneId, incoming: Incoming) -> (u32, Result<Vec<u8>, Refusal>) {
+/// Decode, wait for a turn, paint into `canvas`, encode.
+async fn paint(shared: &Shared, lane: LaneId, incoming: Incoming, mut canvas: Frame) -> Painted {
     let Incoming { id, message, settings } = incoming;
     let painted = async {
         let limits = &shared.limits;
@@ -218,33 +223,32 @@ async fn paint(shared: &Shared, lane: LaneId, incoming: Incoming) -> (u32, Resul
             return Err(Refusal::too_many_pixels(seen as f64, limits.seen_pixels));
         }
         let cost = seen as f64 * shared.catalogue.entries()[settings.style].cost_per_pixel;
-        let paint = move |easel: &mut super::painter::Easel, progress: &crate::Progress<'_>| {
-            let painted =
-                paint_frame_with(easel.stylizer(settings.style)?, &frame, &settings.options(None), progress);
+        let paint = move |easel: &mut super::painter::Easel<'_>, progress: &crate::Progress<'_>| {
+            let painter = easel.painter(settings.options(None))?;
+            let painted = painter.paint_into(&frame, &mut canvas, progress);
             if seen > pixels {
-                easel.close(settings.style);
+                easel.close();
             }
-            painted
+            painted.map(|()| canvas)
         };
         let Done { result, waited, worked } =
-            shared.live.submit(lane, cost, limits.paint_time, paint).await?;
+            shared.live.submit(lane, settings.style, cost, limits.paint_time, paint).await?;
         let painted = result.map_err(|error| shared.report(&error, pixels))?;
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX).to_le_bytes();
         let mut reply = Vec::with_capacity(PAINTING_HEAD);
         for field in [id.to_le_bytes(), micros(waited), micros(worked)] {
             reply.extend(field);
         }
-        let reply = shared
+        let (reply, painted) = shared
             .help(move || {
-                let jpeg =
-                    Picture::from(painted).encode(Format::Jpeg, &EncodeOptions { quality: QUALITY })?;
-                reply.extend(jpeg);
-                Ok::<Vec<u8>, RuntimeError>(reply)
+                let painted = Picture::from(painted);
+                reply.extend(painted.encode(Format::Jpeg, &EncodeOptions { quality: QUALITY })?);
+                Ok::<_, RuntimeError>((reply, painted.frame))
             })
             .await?
             .map_err(|error| shared.report(&error, pixels))?;
         shared.metrics.painted(Kind::Live, waited, worked, received, reply.len());
-        Ok(reply)
+        Ok((reply, painted))
     };
     (id, painted.await)
 }

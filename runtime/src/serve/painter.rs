@@ -1,5 +1,8 @@
-//! A painter: one thread that owns a few open styles and takes jobs from a fair queue.
+//! A painter: one thread that owns a few open styles, with the buffers that their paintings take, and does jobs from a
+//! fair queue.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -13,10 +16,15 @@ use super::answer::Refusal;
 use super::catalogue::Catalogue;
 use super::queue::{FairQueue, LaneId};
 use super::{Level, Log};
+use crate::paint::{FramePainter, PaintOptions};
 use crate::stylizer::{Stylizer, StylizerOptions};
 use crate::{Progress, RuntimeError};
 
-type Job = Box<dyn FnOnce(&mut Easel) + Send>;
+struct Job {
+    /// What it paints with, by its index in the catalogue.
+    style: usize,
+    work: Box<dyn FnOnce(&mut Easel<'_>) + Send>,
+}
 
 /// Where a job waits; who waits for it can take it back, with the picture that it holds.
 type Slot = Mutex<Option<Job>>;
@@ -80,7 +88,7 @@ impl Painter {
             if options.background {
                 give_way();
             }
-            inside.work(Easel { catalogue, options, open: Vec::new() }, &log);
+            inside.work(&catalogue, &options, &log);
             inside.lock().ended = true;
             inside.wake.notify_all();
         };
@@ -91,22 +99,23 @@ impl Painter {
         Ok(Painter { shared, thread: Some(thread) })
     }
 
-    /// Has a job done in its lane's turn. When the caller goes away the job is not begun, or told to stop.
+    /// Has a job done with a style in its lane's turn. When the caller goes away the job is not begun, or told to stop.
     ///
     /// # Errors
     /// A [`Refusal`] when `limit` is over, or the painter panicked or is closing.
     pub async fn submit<R: Send + 'static>(
         &self,
         lane: LaneId,
+        style: usize,
         cost: f64,
         limit: Duration,
-        job: impl FnOnce(&mut Easel, &Progress<'_>) -> R + Send + 'static,
+        job: impl FnOnce(&mut Easel<'_>, &Progress<'_>) -> R + Send + 'static,
     ) -> Result<Done<R>, Refusal> {
         let (reply, answer) = oneshot::channel();
         let stopped = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopped);
         let pushed = Instant::now();
-        let job: Job = Box::new(move |easel| {
+        let work = Box::new(move |easel: &mut Easel<'_>| {
             if reply.is_closed() {
                 return;
             }
@@ -115,7 +124,7 @@ impl Painter {
             // Nobody may be waiting any more.
             let _ = reply.send(Done { result, waited: begun - pushed, worked: begun.elapsed() });
         });
-        let slot = Arc::new(Mutex::new(Some(job)));
+        let slot = Arc::new(Mutex::new(Some(Job { style, work })));
         let _own = Own { stop, slot: Arc::downgrade(&slot) };
         {
             let mut state = self.shared.lock();
@@ -212,51 +221,124 @@ impl Shared {
         }
     }
 
-    fn work(&self, mut easel: Easel, log: &Log) {
-        while let Some(job) = self.next() {
+    /// Does jobs until the painter is closed.
+    fn work(&self, catalogue: &Catalogue, options: &PainterOptions, log: &Log) {
+        let mut open: Vec<_> = catalogue.entries().iter().map(|_| OnceCell::new()).collect();
+        let mut kept = Vec::new();
+        let mut next = self.next();
+        while let Some(job) = next {
+            // Room first, so that no more are ever open than may be.
+            if !kept.contains(&job.style) {
+                kept.truncate(options.open_styles.saturating_sub(1));
+                close_all_but(&mut open, &kept);
+            }
+            let easel = Easel::new(catalogue, options, &open, &mut kept);
+            let left = self.work_on(easel, job, log);
+            close_all_but(&mut open, &kept);
+            next = left.or_else(|| self.next());
+        }
+    }
+
+    /// Does jobs until a style is to be closed, and gives the job whose style has no room before that. Until then the
+    /// easel borrows what is open, and so its painters can keep their buffers.
+    fn work_on(&self, mut easel: Easel<'_>, first: Job, log: &Log) -> Option<Job> {
+        let mut job = first;
+        loop {
+            easel.style = job.style;
             // A job that panics drops its reply, which its caller hears of.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&mut easel))) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (job.work)(&mut easel))) {
                 let said = panic.downcast_ref::<&str>().copied();
                 let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
                 log(Level::Trouble, &format!("the painter panicked: {}", said.unwrap_or("no reason given")));
-                easel.open.clear();
+                easel.kept.clear();
             }
-            easel.open.truncate(easel.options.open_styles);
+            easel.kept.truncate(easel.options.open_styles);
+            if easel.kept.len() < easel.open_styles() {
+                return None;
+            }
+            job = self.next()?;
+            if !easel.has_room_for(job.style) {
+                return Some(job);
+            }
         }
     }
 }
 
-/// The open styles of a painter.
-pub struct Easel {
-    catalogue: Arc<Catalogue>,
-    options: PainterOptions,
-    /// The last used first.
-    open: Vec<(usize, Stylizer)>,
+fn close_all_but(open: &mut [OnceCell<Stylizer>], kept: &[usize]) {
+    for (style, cell) in open.iter_mut().enumerate() {
+        if !kept.contains(&style) {
+            cell.take();
+        }
+    }
 }
 
-impl Easel {
-    /// A style by its index in the catalogue, opened if it is not.
+/// The open styles of a painter, as a job sees them: it paints with its own.
+pub struct Easel<'a> {
+    catalogue: &'a Catalogue,
+    options: &'a PainterOptions,
+    /// A place for each style of the catalogue.
+    open: &'a [OnceCell<Stylizer>],
+    /// Open ones that stay open, the last used first.
+    kept: &'a mut Vec<usize>,
+    /// Buffers, by style: jobs come one after the other, and so one set does for all callers.
+    painters: BTreeMap<usize, FramePainter<'a>>,
+    /// The job's.
+    style: usize,
+}
+
+impl<'a> Easel<'a> {
+    fn new(
+        catalogue: &'a Catalogue,
+        options: &'a PainterOptions,
+        open: &'a [OnceCell<Stylizer>],
+        kept: &'a mut Vec<usize>,
+    ) -> Self {
+        Easel { catalogue, options, open, kept, painters: BTreeMap::new(), style: 0 }
+    }
+
+    /// The job's style, opened if it is not.
     ///
     /// # Errors
     /// [`RuntimeError::Device`] when it cannot be opened.
-    pub fn stylizer(&mut self, style: usize) -> Result<&Stylizer, RuntimeError> {
-        let stylizer = match self.open.iter().position(|(open, _)| *open == style) {
-            Some(at) => self.open.remove(at).1,
+    pub fn stylizer(&mut self) -> Result<&'a Stylizer, RuntimeError> {
+        let style = self.style;
+        let no_such_style = || RuntimeError::Serve("no such style".to_string());
+        let place = self.open.get(style).ok_or_else(no_such_style)?;
+        let stylizer = match place.get() {
+            Some(stylizer) => stylizer,
             None => {
-                // Room first, so that no more are ever open than may be.
-                self.open.truncate(self.options.open_styles.saturating_sub(1));
-                let entry = self.catalogue.entries().get(style);
-                let entry = entry.ok_or_else(|| RuntimeError::Serve("no such style".to_string()))?;
-                Stylizer::new(&entry.model, self.options.stylizer)?
+                let entry = self.catalogue.entries().get(style).ok_or_else(no_such_style)?;
+                let stylizer = Stylizer::new(&entry.model, self.options.stylizer)?;
+                place.get_or_init(|| stylizer)
             }
         };
-        self.open.insert(0, (style, stylizer));
-        Ok(&self.open[0].1)
+        self.kept.retain(|kept| *kept != style);
+        self.kept.insert(0, style);
+        Ok(stylizer)
     }
 
-    /// Closes a style, and with it the buffers that have grown with what it painted.
-    pub fn close(&mut self, style: usize) {
-        self.open.retain(|(open, _)| *open != style);
+    /// A painter of the job's style, which keeps its buffers for the jobs that follow.
+    ///
+    /// # Errors
+    /// As for [`Easel::stylizer`].
+    pub fn painter(&mut self, options: PaintOptions) -> Result<&mut FramePainter<'a>, RuntimeError> {
+        let stylizer = self.stylizer()?;
+        let painter = self.painters.entry(self.style).or_insert_with(|| FramePainter::new(stylizer, options));
+        painter.set_options(options);
+        Ok(painter)
+    }
+
+    /// Closes the job's style when the job is done, and with it the buffers that have grown with what it painted.
+    pub fn close(&mut self) {
+        self.kept.retain(|kept| *kept != self.style);
+    }
+
+    fn open_styles(&self) -> usize {
+        self.open.iter().filter(|place| place.get().is_some()).count()
+    }
+
+    fn has_room_for(&self, style: usize) -> bool {
+        self.kept.contains(&style) || self.kept.len() < self.options.open_styles
     }
 }
 
@@ -268,139 +350,4 @@ fn give_way() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn painter(open_styles: usize) -> Painter {
-        painter_with_log(open_styles, Arc::new(|_, _| {}))
-    }
-
-    fn painter_with_log(open_styles: usize, log: Log) -> Painter {
-        let catalogue = Arc::new(Catalogue::of_names(&["a", "b", "c"]));
-        let stylizer = StylizerOptions { threads: Some(1), ..StylizerOptions::default() };
-        let options = PainterOptions { name: "painter", open_styles, background: true, stylizer };
-        Painter::start(catalogue, options, log).unwrap()
-    }
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    #[tokio::test]
-    async fn no_more_styles_are_open_than_may_be() {
-        let painter = painter(2);
-        for style in [0, 1, 2, 1, 0, 0, 2] {
-            let open = painter.submit(1, 1.0, LONG, move |easel, _| {
-                easel.stylizer(style).unwrap();
-                easel.open.iter().map(|(style, _)| *style).collect::<Vec<_>>()
-            });
-            let open = open.await.unwrap().result;
-            assert!(open.len() <= 2 && open[0] == style, "{open:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_one_callers_error_and_told_to_the_operator() {
-        let (told, line) = std::sync::mpsc::channel();
-        let painter =
-            painter_with_log(1, Arc::new(move |level, line| drop(told.send((level, line.to_owned())))));
-        let refusal = painter.submit(1, 1.0, LONG, |_, _| panic!("on purpose")).await.map(|_: Done<()>| ());
-        assert_eq!(refusal.unwrap_err().status, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(painter.submit(1, 1.0, LONG, |_, _| 7).await.unwrap().result, 7);
-        assert_eq!(line.recv().unwrap(), (Level::Trouble, "the painter panicked: on purpose".to_string()));
-    }
-
-    #[tokio::test]
-    async fn a_job_that_takes_too_long_is_told_to_stop() {
-        let painter = painter(1);
-        let (saw, seen) = oneshot::channel();
-        let refusal = painter.submit(1, 1.0, Duration::from_millis(20), move |_, progress| {
-            while !progress.is_stopped() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            let _ = saw.send(());
-        });
-        assert_eq!(refusal.await.unwrap_err().reason, "too_slow");
-        seen.await.unwrap();
-    }
-
-    /// A painter whose thread is busy until the sender sends or is dropped.
-    async fn parked() -> (Arc<Painter>, std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
-        let painter = Arc::new(painter(1));
-        let (go, gate) = std::sync::mpsc::channel::<()>();
-        let (began, begun) = oneshot::channel();
-        let parked = Arc::clone(&painter);
-        let caller = tokio::spawn(async move {
-            let park = move |_: &mut Easel, _: &Progress<'_>| {
-                let _ = began.send(());
-                let _ = gate.recv();
-            };
-            let _ = parked.submit(1, 1.0, LONG, park).await;
-        });
-        begun.await.unwrap();
-        (painter, go, caller)
-    }
-
-    #[tokio::test]
-    async fn a_caller_who_leaves_takes_the_picture_along() {
-        let (painter, go, _caller) = parked().await;
-        let picture = Arc::new(vec![0u8; 1 << 20]);
-        for lane in 2..10 {
-            let (painter, picture) = (Arc::clone(&painter), Arc::clone(&picture));
-            let before = painter.waiting();
-            let waits = tokio::spawn({
-                let painter = Arc::clone(&painter);
-                async move { painter.submit(lane, 1.0, LONG, move |_, _| picture.len()).await.is_ok() }
-            });
-            while painter.waiting() == before {
-                tokio::task::yield_now().await;
-            }
-            waits.abort();
-            assert!(waits.await.is_err());
-        }
-        assert_eq!(Arc::strong_count(&picture), 1);
-        go.send(()).unwrap();
-        assert_eq!(painter.submit(1, 1.0, LONG, |_, _| 7).await.unwrap().result, 7);
-    }
-
-    #[tokio::test]
-    async fn ending_does_not_wait_for_ever_for_a_job() {
-        let (painter, go, caller) = parked().await;
-        caller.abort();
-        assert!(caller.await.is_err());
-        let begun = Instant::now();
-        drop(Arc::try_unwrap(painter).ok().expect("the only hold on it"));
-        assert!(begun.elapsed() < FAREWELL * 3, "{:?}", begun.elapsed());
-        drop(go);
-    }
-
-    #[tokio::test]
-    async fn closing_refuses_what_waits_and_what_comes() {
-        let painter = Arc::new(painter(1));
-        let (go, gate) = std::sync::mpsc::channel::<()>();
-        let (began, begun) = oneshot::channel();
-        let first = tokio::spawn({
-            let painter = Arc::clone(&painter);
-            async move {
-                painter
-                    .submit(1, 1.0, LONG, move |_, _| {
-                        let _ = began.send(());
-                        let _ = gate.recv();
-                    })
-                    .await
-                    .is_ok()
-            }
-        });
-        begun.await.unwrap();
-        let second = tokio::spawn({
-            let painter = Arc::clone(&painter);
-            async move { painter.submit(2, 1.0, LONG, |_, _| ()).await.map(|_| ()).unwrap_err().reason }
-        });
-        while painter.waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
-        painter.close();
-        assert_eq!(second.await.unwrap(), "busy");
-        assert_eq!(painter.submit(3, 1.0, LONG, |_, _| ()).await.map(|_| ()).unwrap_err().reason, "busy");
-        go.send(()).unwrap();
-        assert!(first.await.unwrap());
-    }
-}
+mod tests;

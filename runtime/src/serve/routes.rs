@@ -159,16 +159,15 @@ async fn thumbnail(
 ) -> Result<Response, Refusal> {
     let style = shared.catalogue.find(&name.map(|Path(name)| name).unwrap_or_default())?;
     let paint = || async {
-        let work = move |easel: &mut Easel, progress: &Progress<'_>| {
+        let work = move |easel: &mut Easel<'_>, progress: &Progress<'_>| {
             // Painted at twice the size and brought down: strokes of a large picture, as in the large picture.
             let scene = scene::draw(THUMBNAIL.0 * 2, THUMBNAIL.1 * 2);
-            let painted =
-                paint_frame_with(easel.stylizer(style)?, &scene, &PaintOptions::default(), progress)?;
+            let painted = paint_frame_with(easel.stylizer()?, &scene, &PaintOptions::default(), progress)?;
             Picture::from(painted)
                 .resized(THUMBNAIL.0, THUMBNAIL.1)?
                 .encode(Format::Jpeg, &EncodeOptions::default())
         };
-        let done = shared.pictures.submit(HOUSE, 1.0, shared.limits.paint_time, work).await?;
+        let done = shared.pictures.submit(HOUSE, style, 1.0, shared.limits.paint_time, work).await?;
         done.result.map(Bytes::from).map_err(|error| shared.report(&error, 0))
     };
     shared.catalogue.entries()[style].thumbnail.get_or_try_init(paint).await.cloned().map(jpeg)

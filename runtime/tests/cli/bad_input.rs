@@ -1,7 +1,8 @@
 //! Arguments and outputs that cannot be: one line that names the file and what was expected, nothing written. Bad files
 //! are in the table of `robustness.rs`.
 
-use std::process::Command as Process;
+#[cfg(target_os = "linux")]
+use impasto_test_support::SmallDisk;
 
 use super::support::{Studio, failure};
 
@@ -39,7 +40,7 @@ fn usage_errors_have_exit_code_2_and_name_the_flag() {
 }
 
 #[test]
-fn outputs_that_cannot_be() {
+fn outputs_that_cannot_be_are_refused() {
     let studio = Studio::new();
     let stylize = |rest: &[&str], expected: &[&str]| {
         let args = [&["stylize", "--model", "style.safetensors"], rest].concat();
@@ -65,23 +66,16 @@ fn outputs_that_cannot_be() {
 /// A full disk: the old file stays, nothing half is left. Needs root, to mount one.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk() {
+fn a_full_disk_keeps_the_old_file_and_leaves_no_half_of_a_new_one() {
     let studio = Studio::new();
     let disk = studio.path("disk");
-    std::fs::create_dir(&disk).unwrap();
-    let mount = Process::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: full disk: mounting a tmpfs needs root");
-        return;
-    }
+    let Some(_mounted) = SmallDisk::mount("full disk", &disk, "64k") else { return };
     studio.picture("large.png", 300, 300);
     std::fs::write(disk.join("old.png"), b"old").unwrap();
     let line = failure(&mut studio.stylize(&["large.png", "-o", "disk/new.png"]));
     let again = failure(&mut studio.stylize(&["large.png", "-o", "disk/old.png", "--overwrite"]));
     let names: Vec<_> = std::fs::read_dir(&disk).unwrap().flatten().map(|entry| entry.file_name()).collect();
     let old = std::fs::read(disk.join("old.png"));
-    Process::new("umount").arg(&disk).status().unwrap();
     assert!(line.contains("disk/new.png") && line.contains("No space left"), "{line}");
     assert!(again.contains("disk/old.png"), "{again}");
     assert_eq!(names, ["old.png"]);

@@ -45,7 +45,7 @@ fn strength_0_is_the_photo_and_colours_can_be_kept() {
 }
 
 #[test]
-fn sizes_scales_and_side_by_side() {
+fn the_result_has_the_size_that_was_asked_for() {
     let studio = Studio::new();
     let size = |args: &[&str]| {
         studio.stylize(&["photo.png", "-o", "out.png", "--overwrite"]).args(args).assert().success();
@@ -81,7 +81,7 @@ fn a_folder_keeps_its_tree_and_goes_on_past_bad_files() {
 }
 
 #[test]
-fn standard_input_and_output() {
+fn standard_input_and_output_give_what_files_give() {
     let studio = Studio::new();
     let photo = std::fs::read(studio.path("photo.png")).unwrap();
     let output = studio.stylize(&["-", "-o", "-"]).write_stdin(photo).output().unwrap();
@@ -91,7 +91,7 @@ fn standard_input_and_output() {
 }
 
 #[test]
-fn every_format_by_extension_and_by_flag() {
+fn every_format_is_written_by_extension_and_by_flag() {
     let studio = Studio::new();
     for (name, magic) in
         [("o.png", &b"\x89PNG"[..]), ("o.jpg", b"\xff\xd8"), ("o.webp", b"RIFF"), ("o.tiff", b"II*\0")]
@@ -104,7 +104,7 @@ fn every_format_by_extension_and_by_flag() {
 }
 
 #[test]
-fn the_report_for_scripts() {
+fn the_report_tells_what_was_painted_and_what_failed() {
     let studio = Studio::new();
     studio.picture("in/a.png", 9, 8);
     studio.write("in/bad.png", b"");
@@ -116,7 +116,7 @@ fn the_report_for_scripts() {
 }
 
 #[test]
-fn showing_a_model() {
+fn a_model_is_shown_with_its_network_and_licence() {
     let studio = Studio::new();
     let output = studio.impasto(&["styles", "show", "style.safetensors"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,20 +1,15 @@
 //! What the video tests share: clips made with ffmpeg, and what ffprobe says of a file.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use impasto_test_support::{are_installed, find_program};
+
 use super::support::Studio;
 
-/// Whether ffmpeg and ffprobe are there; says in one line that the test is skipped if not.
+/// Whether ffmpeg and ffprobe are there; when not, says that `test` is skipped.
 pub fn ffmpeg_is_there(test: &str) -> bool {
-    let runs =
-        |program| Command::new(program).arg("-version").output().is_ok_and(|output| output.status.success());
-    let there = runs("ffmpeg") && runs("ffprobe");
-    if !there {
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: ffmpeg is not installed");
-    }
-    there
+    are_installed(test, &["ffmpeg", "ffprobe"])
 }
 
 /// Runs ffmpeg in the studio's folder, arguments as on a command line without quotes.
@@ -145,13 +140,9 @@ pub fn fake_ffmpeg(studio: &Studio, script: &str) -> PathBuf {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = studio.path("programs");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let path = std::env::var_os("PATH").expect("a PATH");
-    let real = |name: &str| {
-        let mut found = std::env::split_paths(&path).map(|folder| folder.join(name));
-        found.find(|path| path.is_file()).expect("installed")
-    };
+    let real = |name| find_program(name).expect("installed");
     symlink(real("ffprobe"), folder.join("ffprobe")).expect("a link");
-    let (path, real) = (path.display(), real("ffmpeg"));
+    let (path, real) = (std::env::var("PATH").expect("a PATH"), real("ffmpeg"));
     let script =
         format!("#!/bin/sh\nPATH='{path}'\nREAL='{}'\n{script}\nexec \"$REAL\" \"$@\"\n", real.display());
     std::fs::write(folder.join("ffmpeg"), script).expect("written");

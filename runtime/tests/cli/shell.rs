@@ -1,22 +1,11 @@
 //! `impasto completions` and `impasto man`: bash completes with the script, groff renders the pages.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use impasto::checkpoints::shipped;
+use impasto_test_support::are_installed;
 
 use super::support::{Studio, failure};
-
-/// Whether a program that a test needs is there; when not, says that `test` is skipped.
-fn has(program: &str, test: &str) -> bool {
-    let found =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        // Straight to the descriptor: the harness captures what `println!` writes.
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: {program} is not installed");
-    }
-    found
-}
 
 /// What bash offers after these words, the last of which is being typed.
 fn offers(studio: &Studio, words: &[&str]) -> Vec<String> {
@@ -43,7 +32,7 @@ fn offers(studio: &Studio, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_commands_options_and_styles() {
-    if !has("bash", "completions") {
+    if !are_installed("completions", &["bash"]) {
         return;
     }
     let studio = Studio::new();
@@ -110,7 +99,7 @@ fn the_manual_has_a_page_for_every_command_and_replaces_none_unasked() {
 
 #[test]
 fn groff_renders_every_page_without_a_warning() {
-    if !has("groff", "the manual") {
+    if !are_installed("the manual", &["groff"]) {
         return;
     }
     let studio = Studio::new();

@@ -1,5 +1,7 @@
 //! `impasto video` when all is well: frames, timestamps, duration, sound and colours are the source's.
 
+use impasto_test_support::test_data;
+
 use super::media::{
     assert_same_steps, assert_same_times, clip_with_sound, ffmpeg, ffmpeg_is_there, probe, psnr, shown,
     sound_hashes,
@@ -124,7 +126,7 @@ fn strength_0_is_the_source() {
 }
 
 #[test]
-fn every_container_and_codec() {
+fn every_container_and_codec_is_written_or_named_as_missing() {
     if !ffmpeg_is_there("video containers") {
         return;
     }
@@ -243,7 +245,7 @@ fn subtitles_chapters_and_names_come_along() {
 }
 
 #[test]
-fn a_part_of_it() {
+fn a_part_begins_where_asked_and_is_as_long_as_asked() {
     if !ffmpeg_is_there("part of a video") {
         return;
     }
@@ -290,7 +292,7 @@ fn a_part_of_it() {
 }
 
 #[test]
-fn sizes_views_and_the_report() {
+fn sizes_and_views_are_as_asked_and_the_report_tells_them() {
     if !ffmpeg_is_there("video report") {
         return;
     }
@@ -320,7 +322,7 @@ fn sizes_views_and_the_report() {
 
 /// Names that ffmpeg could take for an option, an address or a pattern; and a result in the place of its source.
 #[test]
-fn awkward_names() {
+fn files_of_awkward_names_are_painted_like_others() {
     if !ffmpeg_is_there("awkward names") {
         return;
     }
@@ -377,18 +379,14 @@ fn the_frames_are_the_paintings() {
 
 /// On real clips: those of `IMPASTO_TEST_DATA`, with and without a painting on them.
 #[test]
-fn real_clips() {
-    use std::io::Write;
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        let _ = writeln!(std::io::stderr(), "skipped: real clips: IMPASTO_TEST_DATA is not set");
-        return;
-    };
+fn real_clips_keep_their_times_sound_and_colours() {
+    let Some(data) = test_data("real clips") else { return };
     if !ffmpeg_is_there("real clips") {
         return;
     }
     let studio = Studio::new();
     for name in ["friday.mp4", "flower.mp4"] {
-        let source = std::path::Path::new(&data).join("video").join(name);
+        let source = data.join("video").join(name);
         for strength in ["0", "1"] {
             let source_name = source.display().to_string();
             paint(&studio, &source_name, "out.mp4", &["--strength", strength, "--overwrite"]);

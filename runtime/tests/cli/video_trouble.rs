@@ -14,7 +14,7 @@ fn refused(studio: &Studio, args: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn results_that_cannot_be() {
+fn results_that_cannot_be_are_refused() {
     if !ffmpeg_is_there("bad results") {
         return;
     }
@@ -46,7 +46,7 @@ fn results_that_cannot_be() {
 
 /// What was there of a file that breaks off is painted, and it is said.
 #[test]
-fn a_source_that_breaks_off() {
+fn of_a_source_that_breaks_off_the_rest_is_painted() {
     if !ffmpeg_is_there("truncated video") {
         return;
     }
@@ -68,6 +68,9 @@ mod on_unix {
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
+    #[cfg(target_os = "linux")]
+    use impasto_test_support::SmallDisk;
+
     use super::super::media::{fake_ffmpeg, shown};
     use super::*;
 
@@ -85,7 +88,7 @@ mod on_unix {
     }
 
     #[test]
-    fn programs_that_are_missing_old_or_die() {
+    fn programs_that_are_missing_old_or_die_are_one_line_and_leave_nothing() {
         if !ffmpeg_is_there("dying ffmpeg") {
             return;
         }
@@ -202,20 +205,13 @@ mod on_unix {
     /// A full disk: nothing is left. Needs root, to mount one.
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk() {
+    fn a_full_disk_leaves_nothing() {
         if !ffmpeg_is_there("full disk") {
             return;
         }
         let studio = Studio::new();
         let disk = studio.path("disk");
-        std::fs::create_dir(&disk).unwrap();
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).output();
-        if !mount.is_ok_and(|output| output.status.success()) {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "skipped: video on a full disk: mounting a tmpfs needs root");
-            return;
-        }
+        let Some(_mounted) = SmallDisk::mount("video on a full disk", &disk, "64k") else { return };
         clip_with_sound(&studio, "in.mp4", "testsrc2=s=320x240:r=25:d=4", "");
         let line = failure(
             studio
@@ -223,7 +219,6 @@ mod on_unix {
                 .args(["--quality", "1"]),
         );
         let left = std::fs::read_dir(&disk).unwrap().count();
-        Command::new("umount").arg(&disk).status().unwrap();
         assert!(line.contains("disk/out.mp4") && line.contains("No space left"), "{line}");
         assert_eq!(left, 0);
     }

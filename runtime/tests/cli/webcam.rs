@@ -1,11 +1,11 @@
 //! `impasto webcam` on test patterns and clips, in a window on a virtual screen and without one.
 
-use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use impasto::picture::{DecodeOptions, Picture};
+use impasto_test_support::are_installed;
 use serde_json::Value;
 
 use super::media::{ffmpeg, ffmpeg_is_there, shown};
@@ -82,12 +82,7 @@ struct VirtualScreen(Child, String);
 impl VirtualScreen {
     /// `None`, said in one line, where Xvfb or xdotool is not installed.
     fn start() -> Option<Self> {
-        let there = |program: &str, argument: &str| {
-            Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-        };
-        if !there("Xvfb", "-help") || !there("xdotool", "version") {
-            let _ =
-                writeln!(std::io::stderr(), "skipped: webcam in a window: Xvfb or xdotool is not installed");
+        if !are_installed("webcam in a window", &["Xvfb", "xdotool"]) {
             return None;
         }
         // Xvfb finds a free number itself and tells it.

@@ -21,7 +21,7 @@ fn assert_same_bits(one: &[f32], other: &[f32], what: &str) {
 }
 
 #[test]
-fn any_number_of_threads_and_every_run() {
+fn the_same_bits_on_any_number_of_threads_and_in_every_run() {
     for model in models() {
         for (width, height) in [(67, 43), (5, 90), (700, 5), (3, 400), (1, 1)] {
             let photo = Photo::noise(1, width, height);
@@ -43,7 +43,7 @@ fn any_number_of_threads_and_every_run() {
 }
 
 #[test]
-fn the_size_changes_mid_stream() {
+fn sizes_may_change_mid_stream() {
     let sizes = [(64, 48), (5, 90), (1, 1), (131, 17), (64, 48), (33, 2), (2, 700), (9, 9), (320, 4)];
     for model in models() {
         for (isa, precision) in every(&all_isas()) {
@@ -60,7 +60,7 @@ fn the_size_changes_mid_stream() {
 }
 
 #[test]
-fn two_at_once_and_one_shared_by_threads() {
+fn engines_side_by_side_and_shared_by_threads_do_not_disturb_each_other() {
     let [first, second, _] = models();
     for (isa, precision) in every(&fast_isas()) {
         let engines: [Engine; 2] = [engine(&first, precision, 2, isa), engine(&second, precision, 3, isa)];
@@ -83,7 +83,7 @@ fn two_at_once_and_one_shared_by_threads() {
 
 /// Engines come and go with their threads.
 #[test]
-fn many_engines_one_after_the_other() {
+fn many_engines_one_after_the_other_paint_the_same() {
     let (model, photo) = (layers("c3s1-8,c3s1-3", 1), Photo::noise(1, 20, 20));
     for (isa, precision) in every(&fast_isas()) {
         let expected = paint(&engine(&model, precision, 1, isa), &photo);

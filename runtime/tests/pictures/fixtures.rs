@@ -6,13 +6,14 @@
 use std::path::PathBuf;
 
 use impasto::Frame;
+use impasto_test_support::repository;
 
 pub const WIDTH: usize = 24;
 pub const HEIGHT: usize = 16;
 
 pub fn fixture(name: &str) -> PathBuf {
     // Through the folder above: the trainer's tests use them too.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/fixtures/pictures").join(name)
+    repository("runtime/tests/fixtures/pictures").join(name)
 }
 
 pub fn fixture_bytes(name: &str) -> Vec<u8> {

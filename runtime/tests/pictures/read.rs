@@ -5,6 +5,7 @@ use std::io::Cursor;
 use image::{DynamicImage, ImageBuffer, ImageFormat};
 use impasto::Frame;
 use impasto::picture::{DecodeOptions, Picture};
+use impasto_test_support::test_data;
 
 use crate::{
     HEIGHT, WIDTH, assert_shows, base, base_alpha, base_grey, decode, fixture_bytes, grey_frame, open, plane,
@@ -167,15 +168,10 @@ fn the_content_decides_and_not_the_name() {
 
 #[test]
 fn every_real_photo_is_read() {
-    let Some(data) = std::env::var_os("IMPASTO_TEST_DATA") else {
-        use std::io::Write;
-        // Straight to the descriptor: the harness keeps what `println!` writes of a test that passes.
-        let _ = writeln!(std::io::stderr(), "skipped: real pictures: IMPASTO_TEST_DATA is not set");
-        return;
-    };
+    let Some(data) = test_data("real pictures") else { return };
     let mut read = 0;
     for folder in ["photos/train", "photos/eval", "paintings"] {
-        let folder = std::path::Path::new(&data).join(folder);
+        let folder = data.join(folder);
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "jpg" || extension == "png") {

@@ -1,9 +1,9 @@
 //! The table of models: style models, and the foreign ones that `styles import` takes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use impasto::checkpoints::{StyleModel, Tensor};
+use impasto_test_support::repository;
 
 use super::files::{half, link, start, without_last};
 use super::fixtures::fixture_bytes;
@@ -121,7 +121,7 @@ fn zip() -> Vec<u8> {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../checkpoints/tests/fixtures");
+    let folder = repository("checkpoints/tests/fixtures");
     std::fs::read(folder.join(name)).expect("a fixture")
 }
 

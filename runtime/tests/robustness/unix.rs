@@ -50,7 +50,7 @@ fn allow(path: &Path, mode: u32) {
 
 /// A pipe is read to its end, as `<(command)` of a shell gives one.
 #[test]
-fn pipes() {
+fn pipes_are_read_to_their_end() {
     let whole = || fixture_bytes("icc.png");
     let empty = Vec::new;
     // What is written into it, and what is said of it: nothing of what is good.
@@ -87,7 +87,7 @@ fn pipes() {
 
 /// Where a pipe would be waited for, or read more often than it can be, it is refused.
 #[test]
-fn pipes_that_are_not_waited_for() {
+fn pipes_are_refused_where_they_would_be_waited_for() {
     let scene = scene();
     std::fs::create_dir(scene.path("in")).unwrap();
     pipe(&scene, "in/pipe.png");
@@ -108,7 +108,7 @@ fn pipes_that_are_not_waited_for() {
 
 /// Standard input that never ends is not waited for: what it begins with is no picture.
 #[test]
-fn endless_standard_input() {
+fn endless_standard_input_is_refused() {
     let scene = scene();
     let mut command = scene.impasto();
     command.args(["stylize", "-", "-o", "out.png", "--model", "style.safetensors"]);

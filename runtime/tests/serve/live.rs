@@ -3,13 +3,21 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use impasto::Stylizer;
 use impasto::paint::{PaintOptions, paint_frame};
 use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
+use impasto::{Frame, Stylizer};
 use serde_json::json;
 use tungstenite::Message;
 
 use super::support::{Running, config, difference, jpeg, model, noise, painter, photo, png, start};
+
+/// What the library paints with a style of this seed, as the JPEG that travels.
+fn expected(seed: u64, frame: &Frame, options: &PaintOptions) -> Frame {
+    let stylizer = Stylizer::new(&model(seed), painter()).expect("a stylizer");
+    let painted = Picture::from(paint_frame(&stylizer, frame, options).expect("painted"));
+    let jpeg = painted.encode(Format::Jpeg, &EncodeOptions { quality: 85 }).expect("a JPEG");
+    Picture::from_bytes(&jpeg, "expected", &DecodeOptions::default()).expect("a picture").frame
+}
 
 #[test]
 fn frames_come_back_painted_with_the_settings_of_their_moment() {
@@ -17,13 +25,7 @@ fn frames_come_back_painted_with_the_settings_of_their_moment() {
     let mut live = server.live();
     let frame = photo(96, 64);
     let bytes = png(&frame);
-    // What the library paints, as the JPEG that travels.
-    let expected = |seed, options: PaintOptions| {
-        let stylizer = Stylizer::new(&model(seed), painter()).expect("a stylizer");
-        let painted = Picture::from(paint_frame(&stylizer, &frame, &options).expect("painted"));
-        let jpeg = painted.encode(Format::Jpeg, &EncodeOptions { quality: 85 }).expect("a JPEG");
-        Picture::from_bytes(&jpeg, "expected", &DecodeOptions::default()).expect("a picture").frame
-    };
+    let expected = |seed, options| expected(seed, &frame, &options);
     let plain = PaintOptions::default();
     let painting = live.paint(41, &bytes);
     assert_eq!(painting.frame, expected(1, plain));
@@ -37,6 +39,39 @@ fn frames_come_back_painted_with_the_settings_of_their_moment() {
     assert_eq!(live.paint(43, &bytes).frame, expected(2, options));
     live.set(json!({ "strength": 0.0 }));
     assert!(difference(&live.paint(u32::MAX, &bytes).frame, &frame) < 4.0);
+}
+
+/// Buffers go from frame to frame, whatever size, style or scale the next one has, and from client to client: nothing
+/// of one is seen in another.
+#[test]
+fn a_frame_is_painted_as_if_it_were_the_first() {
+    let server = Running::new();
+    let mut clients = [server.live(), server.live(), server.live()];
+    let sizes = [(96, 64), (31, 77), (150, 20), (3, 2), (64, 96)];
+    let looks =
+        [("one", 1, 1.0, false), ("one", 1, 0.5, true), ("other", 2, 1.7, false), ("other", 2, 1.0, true)];
+    let mut id = 0;
+    for round in 0..20 {
+        for (at, live) in clients.iter_mut().enumerate() {
+            // Each client goes through all of them at its own pace.
+            let (width, height) = sizes[(round + at) % sizes.len()];
+            let (style, seed, stroke_scale, keep_colors) = looks[(round / (at + 1) + at) % looks.len()];
+            live.set(json!({ "style": style, "stroke_scale": stroke_scale, "keep_colors": keep_colors }));
+            let frame = photo(width, height);
+            let options = PaintOptions { stroke_scale, keep_colors, ..PaintOptions::default() };
+            let painted = live.paint(id, &png(&frame)).frame;
+            assert!(
+                painted == expected(seed, &frame, &options),
+                "round {round}, client {at}: {width}×{height}, {style}, {stroke_scale}"
+            );
+            // A frame that fails takes the buffers with it.
+            if round % 7 == 3 {
+                live.send(id, b"garbage");
+                assert_eq!(live.text()["type"], "error");
+            }
+            id += 1;
+        }
+    }
 }
 
 #[test]

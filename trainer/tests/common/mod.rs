@@ -52,7 +52,7 @@ pub fn train(folder: &Path) -> Command {
 
 /// Runs to the end.
 pub fn run(mut command: Command) -> Output {
-    command.output().unwrap()
+    command.output().expect("it ran")
 }
 
 /// What was printed to stderr.
@@ -82,6 +82,7 @@ pub fn save_picture(path: &Path, width: usize, height: usize) {
         (state >> 24) as u8
     };
     let rgb = (0..3 * width * height).map(|_| noise()).collect();
-    let frame = impasto::Frame::new(width, height, rgb).unwrap();
-    impasto::picture::Picture::from(frame).save(path, &impasto::picture::EncodeOptions::default()).unwrap();
+    let frame = impasto::Frame::new(width, height, rgb).expect("a frame");
+    let picture = impasto::picture::Picture::from(frame);
+    picture.save(path, &impasto::picture::EncodeOptions::default()).expect("saved");
 }
