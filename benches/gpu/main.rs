@@ -15,7 +15,7 @@ use impasto::{Frame, Stylizer, StylizerOptions};
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkChoice, LossWeights};
 use impasto_burn::measure::{StepJob, Steps, profile, steps};
-use impasto_burn::{Device, IN_FLIGHT, Painter, Precision, available, open_painter};
+use impasto_burn::{Device, IN_FLIGHT, Painter, PostSteps, Precision, available, open_painter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -213,7 +213,7 @@ fn paint_frames(
     if !overlap {
         let before = Instant::now();
         for _ in 0..frames {
-            painter.paint_bytes(&frame, width, height, &mut painted)?;
+            painter.paint_bytes(&frame, width, height, PostSteps::default(), &mut painted)?;
             frame[0] = frame[0].wrapping_add(1);
         }
         return Ok(before.elapsed().as_secs_f64());
@@ -221,12 +221,12 @@ fn paint_frames(
     let mut queue = painter.queue()?;
     // The queue's threads have buffers of their own to make: not timed.
     for _ in 0..IN_FLIGHT {
-        queue.submit(&frame, width, height)?;
+        queue.submit(&frame, width, height, PostSteps::default())?;
     }
     while queue.take(&mut painted)?.is_some() {}
     let before = Instant::now();
     for _ in 0..frames {
-        queue.submit(&frame, width, height)?;
+        queue.submit(&frame, width, height, PostSteps::default())?;
         if queue.in_flight() > IN_FLIGHT {
             queue.take(&mut painted)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::post::PostSteps;
 
 /// Frames that overlap on a GPU, from [`Stylizer::ahead`](crate::Stylizer::ahead): begun in order, finished in order.
 /// Its frames are its own; the stylizer it comes from may paint others meanwhile.
@@ -19,14 +20,19 @@ impl Ahead {
     /// # Errors
     /// [`RuntimeError::Device`] when the device has given up.
     pub fn begin(&mut self, frame: &Frame) -> Result<(), RuntimeError> {
+        self.begin_and(frame, PostSteps::NONE)
+    }
+
+    /// As [`Ahead::begin`], with post-steps on the GPU.
+    pub(crate) fn begin_and(&mut self, frame: &Frame, post: PostSteps) -> Result<(), RuntimeError> {
         #[cfg(feature = "burn")]
         return self
             .queue
-            .submit(frame.rgb(), frame.width(), frame.height())
+            .submit(frame.rgb(), frame.width(), frame.height(), post.into())
             .map_err(|error| RuntimeError::Device(error.to_string()));
         #[cfg(not(feature = "burn"))]
         {
-            let _ = frame;
+            let _ = (frame, post);
             match self.never {}
         }
     }

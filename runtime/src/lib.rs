@@ -27,6 +27,7 @@ pub mod paint;
 #[cfg(feature = "pictures")]
 pub mod picture;
 mod pool;
+mod post;
 mod progress;
 pub mod quality;
 #[cfg(feature = "serve")]

@@ -3,11 +3,13 @@
 
 use std::ops::RangeInclusive;
 
+use crate::Device;
 use crate::ahead::Ahead;
 use crate::engine::default_threads;
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::picture::{self, Picture, Resizer};
+use crate::post::PostSteps;
 use crate::progress::Progress;
 use crate::smooth::Smoother;
 use crate::stylizer::Stylizer;
@@ -146,7 +148,8 @@ impl<'a> FramePainter<'a> {
     }
 
     /// On a GPU, starts on a frame that will be painted soon, so that it goes up while the one before is worked on;
-    /// `false` where that gains nothing. Frames begun must be painted in this order, with the same options.
+    /// `false` where that gains nothing. Frames begun must be painted in this order, with the same options and the same
+    /// smoothing.
     ///
     /// # Errors
     /// As for [`Stylizer::stylize`].
@@ -154,17 +157,28 @@ impl<'a> FramePainter<'a> {
         if self.options.strength == 0.0 {
             return Ok(false);
         }
+        let post = self.on_gpu().unwrap_or(PostSteps::NONE);
         if self.ahead.is_none() {
             self.ahead = self.stylizer.ahead()?;
         }
         let Some(ahead) = &mut self.ahead else { return Ok(false) };
         if self.options.stroke_scale == 1.0 {
-            ahead.begin(frame)?;
+            ahead.begin_and(frame, post)?;
         } else {
             scale_into(&mut self.resizer, frame, self.options.stroke_scale, &mut self.seen)?;
             ahead.begin(&self.seen)?;
         }
         Ok(true)
+    }
+
+    /// Strength and kept colours, where a GPU does them with the network, so that a frame goes up and comes down once.
+    /// Smoothing is the CPU's, as is bringing a painting of another scale to the frame's size, and what follows them is
+    /// then too.
+    fn on_gpu(&self) -> Option<PostSteps> {
+        let PaintOptions { stroke_scale, strength, keep_colors, .. } = self.options;
+        let there = self.stylizer.options().device != Device::Cpu;
+        (there && stroke_scale == 1.0 && !self.smoother.is_on())
+            .then_some(PostSteps { strength, keep_colors })
     }
 
     /// Paints a frame into another, whose size is set and whose buffer is reused. The result has the frame's size,
@@ -201,11 +215,15 @@ impl<'a> FramePainter<'a> {
             painted.rgb_mut().copy_from_slice(frame.rgb());
             return Ok(());
         }
+        let on_gpu = self.on_gpu();
         let begun = self.ahead.as_mut().filter(|ahead| ahead.in_flight() > 0);
         if self.options.stroke_scale == 1.0 {
             match begun {
                 Some(ahead) => _ = ahead.finish(painted)?,
-                None => self.stylizer.stylize_with(frame, painted, progress)?,
+                None => {
+                    let post = on_gpu.unwrap_or(PostSteps::NONE);
+                    self.stylizer.stylize_and(frame, painted, post, progress)?;
+                }
             }
         } else {
             match begun {
@@ -220,6 +238,9 @@ impl<'a> FramePainter<'a> {
         }
         // Here it sees the painting itself, at the frame's size, before the photo's colours and the photo are mixed in.
         self.smoother.apply(frame, painted);
+        if on_gpu.is_some() {
+            return Ok(());
+        }
         if self.options.keep_colors {
             picture::keep_colors(painted, frame)?;
         }

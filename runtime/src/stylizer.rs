@@ -10,6 +10,7 @@ use crate::ahead::Ahead;
 use crate::engine::{Engine, PaintedMut, Precision, StageTime, Tile, default_threads};
 use crate::error::RuntimeError;
 use crate::frame::Frame;
+use crate::post::PostSteps;
 use crate::progress::Progress;
 
 /// How a [`Stylizer`] is to work.
@@ -112,17 +113,29 @@ impl Stylizer {
         painted: &mut Frame,
         progress: &Progress<'_>,
     ) -> Result<(), RuntimeError> {
+        self.stylize_and(frame, painted, PostSteps::NONE, progress)
+    }
+
+    /// As [`Stylizer::stylize_with`], on a GPU with post-steps. The CPU engine leaves them to its caller.
+    pub(crate) fn stylize_and(
+        &self,
+        frame: &Frame,
+        painted: &mut Frame,
+        post: PostSteps,
+        progress: &Progress<'_>,
+    ) -> Result<(), RuntimeError> {
         painted.reshape(frame.width(), frame.height());
         let (width, height) = (frame.width(), frame.height());
         match &self.painter {
             Painter::Engine(engine) => {
+                debug_assert_eq!(post, PostSteps::NONE, "post-steps for the CPU engine");
                 engine.run_with(frame.rgb(), width, height, PaintedMut::Bytes(painted.rgb_mut()), progress)
             }
             #[cfg(feature = "burn")]
             Painter::Burn(painter) => {
                 let mut painter = painter.lock().unwrap_or_else(PoisonError::into_inner);
                 painter
-                    .paint_bytes(frame.rgb(), width, height, painted.rgb_mut())
+                    .paint_bytes(frame.rgb(), width, height, post.into(), painted.rgb_mut())
                     .map_err(|error| RuntimeError::Device(error.to_string()))?;
                 progress.step(0, 1, 1);
                 Ok(())

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use impasto::paint::{FramePainter, PaintOptions};
+use impasto::paint::{FramePainter, PaintOptions, paint_frame};
 use impasto::quality::test_chart;
 use impasto::{Device, Frame, Precision, Progress, RuntimeError, Stylizer, StylizerOptions};
 use impasto_checkpoints::{StyleModel, shipped};
@@ -68,10 +68,14 @@ fn frames_begun_ahead_come_out_in_their_order_and_size() {
         PaintOptions::default(),
         PaintOptions { stroke_scale: 0.5, keep_colors: true, ..PaintOptions::default() },
         PaintOptions { side_by_side: true, strength: 0.5, ..PaintOptions::default() },
+        PaintOptions { keep_colors: true, strength: 0.8, ..PaintOptions::default() },
     ];
-    for look in looks {
+    // Smoothing has the post-steps done on the CPU.
+    for (look, smoothing) in looks.into_iter().map(|look| (look, 0.0)).chain([(looks[3], 0.5)]) {
         let mut ahead = FramePainter::new(&gpu, look);
         let mut plain = FramePainter::new(&gpu, look);
+        ahead.set_smoothing(smoothing);
+        plain.set_smoothing(smoothing);
         let (mut painted, mut expected) = (Frame::black(1, 1), Frame::black(1, 1));
         assert!(ahead.begin(&frame(0)).unwrap());
         for at in 0..4 {
@@ -94,13 +98,30 @@ fn frames_begun_ahead_come_out_in_their_order_and_size() {
     assert!(!FramePainter::new(&engine, PaintOptions::default()).begin(&frame(0)).unwrap());
 }
 
-fn impasto(arguments: &[&str], drivers: Option<&str>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
-    command.args(arguments);
-    if let Some(drivers) = drivers {
-        // The Vulkan loader's two names for the same list.
-        command.env("VK_ICD_FILENAMES", drivers).env("VK_DRIVER_FILES", drivers);
+#[test]
+fn strength_and_kept_colors_are_the_cpus() {
+    let Some(gpu) = on_gpu("strength_and_kept_colors") else { return };
+    let engine = Stylizer::new(&wave(), options(Device::Cpu)).unwrap();
+    let plain = PaintOptions::default();
+    for look in [
+        PaintOptions { strength: 0.5, ..plain },
+        PaintOptions { strength: 0.001, ..plain },
+        PaintOptions { keep_colors: true, ..plain },
+        PaintOptions { keep_colors: true, strength: 0.7, ..plain },
+    ] {
+        // 61 · 47 · 3 bytes are no whole number of words.
+        let photo = test_chart(61, 47);
+        let [there, here] = [&gpu, &engine].map(|stylizer| paint_frame(stylizer, &photo, &look).unwrap());
+        let differences = there.rgb().iter().zip(here.rgb()).map(|(a, b)| u32::from(a.abs_diff(*b)));
+        let mean = differences.clone().sum::<u32>() as f32 / here.rgb().len() as f32;
+        let most = differences.max();
+        assert!(most <= Some(1) && mean <= 0.1, "{look:?}: {most:?} of 255 at most, {mean} in the mean");
     }
+}
+
+fn impasto(arguments: &[&str], folder: &Path, variables: &[(&str, &Path)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
+    command.args(arguments).current_dir(folder).envs(variables.iter().copied());
     command.output().unwrap()
 }
 
@@ -120,7 +141,10 @@ fn without_a_driver_there_is_one_line_and_no_file() {
     let (photo, out) = (save_photo(folder.path()), folder.path().join("out.png"));
     for device in ["wgpu", "wgpu:3"] {
         let arguments = ["stylize", text(&photo), "--style", "wave", "-o", text(&out), "--device", device];
-        let output = impasto(&arguments, Some("/nowhere/driver.json"));
+        // The Vulkan loader's two names for the same list.
+        let drivers =
+            ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"].map(|name| (name, Path::new("/nowhere/driver.json")));
+        let output = impasto(&arguments, folder.path(), &drivers);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -139,6 +163,17 @@ fn the_command_paints_pictures_and_videos_there() {
     }
     let folder = tempfile::tempdir().unwrap();
     let photo = save_photo(folder.path());
+    // In somebody's Rust project: CubeCL would keep its tuning in `target` there.
+    let (project, cache) = (folder.path().join("project"), folder.path().join("cache"));
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("Cargo.toml"), "").unwrap();
+    let here = || {
+        let names = std::fs::read_dir(&project).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let impasto = |arguments: &[&str]| impasto(arguments, &project, &[("XDG_CACHE_HOME", &cache)]);
     let painted = |device: &str| {
         let out = folder.path().join(format!("{device}.png"));
         let arguments = [
@@ -153,13 +188,17 @@ fn the_command_paints_pictures_and_videos_there() {
             "--precision",
             "f32",
         ];
-        let output = impasto(&arguments, None);
+        let output = impasto(&arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let frame = impasto::picture::Picture::open(&out, &Default::default()).unwrap().frame;
         frame.into_rgb().into_iter().map(f32::from).collect::<Vec<_>>()
     };
     let mean = mean_difference(&painted("wgpu"), &painted("cpu"));
     assert!(mean <= 0.5, "{mean} of 255 in the mean");
+    assert_eq!(here(), ["Cargo.toml"], "nothing is left in the working folder");
+    if cfg!(unix) {
+        assert!(cache.join("impasto/autotune").is_dir(), "tuning is kept in the user's cache folder");
+    }
 
     if !are_installed("the_command_paints, videos", &["ffmpeg", "ffprobe"]) {
         return;
@@ -171,8 +210,11 @@ fn the_command_paints_pictures_and_videos_there() {
     assert!(filmed.is_ok_and(|status| status.success()), "ffmpeg made a clip");
     let out = folder.path().join("painted.mp4");
     let arguments = ["video", text(&clip), "--style", "wave", "-o", text(&out), "--device", "wgpu", "--json"];
-    let output = impasto(&arguments, None);
+    // Who has a configuration of CubeCL's gets what it says.
+    std::fs::write(project.join("cubecl.toml"), "[autotune]\ncache = \"local\"\n").unwrap();
+    let output = impasto(&arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(here(), ["Cargo.toml", "autotune", "cubecl.toml"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["frames"], &report["interrupted"]), (&7.into(), &false.into()), "{report}");
 }

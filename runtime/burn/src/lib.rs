@@ -9,14 +9,18 @@
 //! ([`open_painter`]), so that an edit elsewhere never recompiles the CUDA stack.
 
 pub mod backend;
+#[cfg(any(feature = "cuda", feature = "download", feature = "wgpu"))]
+mod cache;
 pub mod device;
 mod error;
 pub mod iterate;
 pub mod loss;
 pub mod loss_network;
+mod mean;
 pub mod measure;
 pub mod net;
 pub mod painter;
+mod post;
 mod queue;
 mod rgb8;
 
@@ -24,4 +28,5 @@ pub use device::{Device, DeviceInfo, available};
 pub use error::BurnError;
 pub use net::TransformNet;
 pub use painter::{Painter, Precision, open_painter};
+pub use post::PostSteps;
 pub use queue::{FrameQueue, IN_FLIGHT};

@@ -15,6 +15,7 @@ use impasto_checkpoints::{Architecture, StyleModel};
 use crate::device::Device;
 use crate::error::{BurnError, one_line};
 use crate::net::TransformNet;
+use crate::post::PostSteps;
 use crate::queue::{FrameQueue, PaintInPlace};
 use crate::rgb8;
 
@@ -50,7 +51,7 @@ pub trait Painter: Send {
     ) -> Result<(), BurnError>;
 
     /// Paints one picture and rounds it as the CPU engine does: `⌊value + ½⌋`, held in 0..255. Conversions, padding,
-    /// network and rounding are done on the device; a frame moves its bytes there and back, and no more.
+    /// network, rounding and post-steps are done on the device; a frame moves its bytes there and back, and no more.
     ///
     /// # Shapes
     /// - rgb, painted: `height · width · 3` bytes, rows from the top, red green blue
@@ -62,6 +63,7 @@ pub trait Painter: Send {
         rgb: &[u8],
         width: usize,
         height: usize,
+        post: PostSteps,
         painted: &mut [u8],
     ) -> Result<(), BurnError>;
 
@@ -141,7 +143,7 @@ where
             TransformNet::<B>::from_model(model, &place).map(|network| network.with_kernels_in(compute))
         })??;
         let mut painter = Box::new(NetPainter { network, device, place, compute });
-        painter.paint_bytes(&[0; 3], 1, 1, &mut [0; 3])?;
+        painter.paint_bytes(&[0; 3], 1, 1, PostSteps::default(), &mut [0; 3])?;
         Ok(painter)
     }
 
@@ -149,17 +151,16 @@ where
         BurnError::Failed { device: self.device.to_string(), reason: one_line(reason) }
     }
 
-    /// Paints in place. The size has been checked.
-    fn paint_in_place(&self, rgb: &mut [u8], width: usize, height: usize) -> Result<(), BurnError> {
-        let words = guarded(self.device, || {
+    /// The painting, rounded, for [`rgb8::unpack`]. The size has been checked.
+    fn words(&self, rgb: &[u8], width: usize, height: usize, post: PostSteps) -> Result<Vec<i32>, BurnError> {
+        guarded(self.device, || {
             let picture = rgb8::upload::<B>(rgb, [1, height, width], &self.place);
-            let painted = self.network.forward_in(picture, self.compute);
-            let data = rgb8::round(painted).try_into_data().map_err(|error| error.to_string())?;
+            let painted = self.network.forward_in(picture.clone(), self.compute);
+            let done = post.apply(painted, picture);
+            let data = rgb8::round(done).try_into_data().map_err(|error| error.to_string())?;
             data.into_vec::<i32>().map_err(|error| format!("{error:?}"))
         })?
-        .map_err(|reason| self.failed(&reason))?;
-        rgb8::unpack(&words, rgb);
-        Ok(())
+        .map_err(|reason| self.failed(&reason))
     }
 }
 
@@ -204,20 +205,23 @@ where
         rgb: &[u8],
         width: usize,
         height: usize,
+        post: PostSteps,
         painted: &mut [u8],
     ) -> Result<(), BurnError> {
-        if !check_size([rgb.len(), painted.len()], width, height)? {
-            return Ok(());
+        if check_size([rgb.len(), painted.len()], width, height)? {
+            rgb8::unpack(&self.words(rgb, width, height, post)?, painted);
         }
-        painted.copy_from_slice(rgb);
-        self.paint_in_place(painted, width, height)
+        Ok(())
     }
 
     fn queue(&self) -> Result<FrameQueue, BurnError> {
         FrameQueue::new(self.device, || {
             let painter = self.clone();
-            let paint: PaintInPlace =
-                Box::new(move |rgb, width, height| painter.paint_in_place(rgb, width, height));
+            let paint: PaintInPlace = Box::new(move |rgb, width, height, post| {
+                let words = painter.words(rgb, width, height, post)?;
+                rgb8::unpack(&words, rgb);
+                Ok(())
+            });
             paint
         })
     }

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use crate::device::Device;
 use crate::error::BurnError;
+use crate::post::PostSteps;
 
 /// Frames that are on the device at a time: one is painted, the other goes up or comes down.
 pub const IN_FLIGHT: usize = 2;
@@ -18,12 +19,14 @@ struct Job {
     rgb: Vec<u8>,
     width: usize,
     height: usize,
+    post: PostSteps,
 }
 
 type Painted = Result<Job, BurnError>;
 
-/// Paints a picture of this width and height in place.
-pub(crate) type PaintInPlace = Box<dyn FnMut(&mut [u8], usize, usize) -> Result<(), BurnError> + Send>;
+/// Paints a picture of this width and height in place, post-steps included.
+pub(crate) type PaintInPlace =
+    Box<dyn FnMut(&mut [u8], usize, usize, PostSteps) -> Result<(), BurnError> + Send>;
 
 /// Paints frames one after the other, [`IN_FLIGHT`] of them at the same time; they come out in the order they went in.
 pub struct FrameQueue {
@@ -57,7 +60,13 @@ impl FrameQueue {
     ///
     /// # Errors
     /// [`BurnError::BufferSize`] when the bytes do not fit the size, or there are none.
-    pub fn submit(&mut self, rgb: &[u8], width: usize, height: usize) -> Result<(), BurnError> {
+    pub fn submit(
+        &mut self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        post: PostSteps,
+    ) -> Result<(), BurnError> {
         let expected = width.saturating_mul(height).saturating_mul(3);
         if rgb.len() != expected || expected == 0 {
             return Err(BurnError::BufferSize { found: rgb.len(), expected, width, height });
@@ -66,7 +75,7 @@ impl FrameQueue {
         bytes.clear();
         bytes.extend_from_slice(rgb);
         let worker = self.next;
-        let job = Job { rgb: bytes, width, height };
+        let job = Job { rgb: bytes, width, height, post };
         let sent = self.workers[worker].jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {
             return Err(self.gone());
@@ -88,7 +97,7 @@ impl FrameQueue {
     /// [`BurnError::Failed`] when the device failed on this frame.
     pub fn take(&mut self, painted: &mut Vec<u8>) -> Result<Option<(usize, usize)>, BurnError> {
         let Some(worker) = self.waiting.pop_front() else { return Ok(None) };
-        let Job { rgb, width, height } =
+        let Job { rgb, width, height, .. } =
             self.workers[worker].done.recv().unwrap_or_else(|_| Err(self.gone()))?;
         self.spare.push(std::mem::replace(painted, rgb));
         self.spare.truncate(IN_FLIGHT);
@@ -120,7 +129,7 @@ impl Worker {
         let (finished, done) = channel();
         let work = move || {
             while let Ok(mut job) = todo.recv() {
-                let result = paint(&mut job.rgb, job.width, job.height).map(|()| job);
+                let result = paint(&mut job.rgb, job.width, job.height, job.post).map(|()| job);
                 if finished.send(result).is_err() {
                     break;
                 }
@@ -139,10 +148,11 @@ mod tests {
     use super::*;
 
     fn inverting() -> PaintInPlace {
-        Box::new(|rgb, _, height| {
+        Box::new(|rgb, _, height, post| {
             if height == 2 {
                 return Err(BurnError::Iteration { reason: "height 2".to_owned() });
             }
+            assert_eq!(post, PostSteps::default());
             rgb.iter_mut().for_each(|value| *value = 255 - *value);
             Ok(())
         })
@@ -154,7 +164,8 @@ mod tests {
         let mut painted = Vec::new();
         assert_eq!(queue.take(&mut painted).unwrap(), None);
         for value in 0..7 {
-            queue.submit(&vec![value; 3 * (usize::from(value) + 1)], usize::from(value) + 1, 1).unwrap();
+            let width = usize::from(value) + 1;
+            queue.submit(&vec![value; 3 * width], width, 1, PostSteps::default()).unwrap();
         }
         assert_eq!(queue.in_flight(), 7);
         for value in 0..7 {
@@ -169,13 +180,15 @@ mod tests {
         let mut queue = FrameQueue::new(Device::Cpu, inverting).unwrap();
         let mut painted = Vec::new();
         for height in [1, 2, 1] {
-            queue.submit(&vec![9; 3 * height], 1, height).unwrap();
+            queue.submit(&vec![9; 3 * height], 1, height, PostSteps::default()).unwrap();
         }
-        assert!(queue.submit(&[0; 5], 1, 1).is_err() && queue.submit(&[], 0, 4).is_err());
+        for (rgb, width, height) in [(&[0; 5][..], 1, 1), (&[], 0, 4)] {
+            assert!(queue.submit(rgb, width, height, PostSteps::default()).is_err());
+        }
         assert_eq!(queue.take(&mut painted).unwrap(), Some((1, 1)));
         assert!(queue.take(&mut painted).unwrap_err().to_string().contains("height 2"));
         assert_eq!(queue.take(&mut painted).unwrap(), Some((1, 1)));
         // Dropped with a frame under way: nothing hangs.
-        queue.submit(&[1, 2, 3], 1, 1).unwrap();
+        queue.submit(&[1, 2, 3], 1, 1, PostSteps::default()).unwrap();
     }
 }

@@ -20,10 +20,12 @@ pub(crate) fn upload<B: Backend>(
     [batch, height, width]: [usize; 3],
     place: &B::Device,
 ) -> Tensor<B, 4> {
-    let words: Vec<i32> = rgb
-        .chunks(4)
-        .map(|bytes| bytes.iter().rev().fold(0, |word, &byte| word << 8 | i32::from(byte)))
-        .collect();
+    let (whole, rest) = rgb.as_chunks::<4>();
+    let mut words: Vec<i32> = Vec::with_capacity(rgb.len().div_ceil(4));
+    words.extend(whole.iter().map(|&bytes| i32::from_le_bytes(bytes)));
+    if !rest.is_empty() {
+        words.push(rest.iter().rev().fold(0, |word, &byte| word << 8 | i32::from(byte)));
+    }
     let count = words.len();
     let words = Tensor::<B, 2, Int>::from_data(TensorData::new(words, [count, 1]), (place, DType::I32));
     let shifts = TensorData::new(SHIFTS.to_vec(), [1, 4]);
@@ -60,8 +62,12 @@ pub(crate) fn round<B: Backend>(painted: Tensor<B, 4>) -> Tensor<B, 2, Int> {
 
 /// The bytes of downloaded words.
 pub(crate) fn unpack(words: &[i32], rgb: &mut [u8]) {
-    for (bytes, word) in rgb.chunks_mut(4).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
+    let (whole, rest) = rgb.as_chunks_mut::<4>();
+    for (bytes, word) in whole.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
+    }
+    if let Some(word) = words.get(whole.len()) {
+        rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
     }
 }
 

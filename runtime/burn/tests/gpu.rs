@@ -12,7 +12,7 @@ use impasto_burn::device::check;
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_burn::measure::{StepJob, profile, steps};
-use impasto_burn::{BurnError, Device, IN_FLIGHT, Painter, Precision, available, open_painter};
+use impasto_burn::{BurnError, Device, IN_FLIGHT, Painter, PostSteps, Precision, available, open_painter};
 use impasto_checkpoints::{
     Activation, Architecture, InputRange, Output, Padding, StyleModel, Upsampling, random,
 };
@@ -84,7 +84,7 @@ fn every_convention_and_size_is_painted_as_on_the_cpu() {
 
                 // The bytes are those values, rounded.
                 let mut bytes = vec![0; rgb.len()];
-                there.paint_bytes(&rgb, width, height, &mut bytes).unwrap();
+                there.paint_bytes(&rgb, width, height, PostSteps::default(), &mut bytes).unwrap();
                 let rounded = painted.iter().map(|value| (value + 0.5) as u8);
                 // Another graph may be fused differently: a value near a half may round the other way.
                 let off = rounded.zip(&bytes).filter(|(a, b)| a != *b).count();
@@ -133,13 +133,12 @@ fn golden_pictures_of_pytorch_are_painted() {
     }
 }
 
-/// 256² is where a sum of ones no longer fits f16; a flat picture is where a variance turns negative.
+/// 256² is where a sum of ones no longer fits f16; a flat picture is where a variance turns negative. One norm over the
+/// whole plane, and no more convolutions than it takes: each is tuned anew for each size and precision.
 #[test]
 fn large_flat_and_noisy_pictures_keep_their_statistics_in_every_precision() {
-    let architecture = Architecture {
-        layers: "c3s1-4,d8,R8,u4,c3s1-3".parse().unwrap(),
-        ..Architecture::johnson(8).unwrap()
-    };
+    let architecture =
+        Architecture { layers: "c3s1-4,c3s1-3".parse().unwrap(), ..Architecture::johnson(8).unwrap() };
     let model = bright(architecture, 2);
     for gpu in gpus("large_flat_and_noisy_pictures") {
         let mut ran = Vec::new();
@@ -163,7 +162,7 @@ fn large_flat_and_noisy_pictures_keep_their_statistics_in_every_precision() {
                 }
             }
         }
-        writeln!(std::io::stderr(), "{gpu}: statistics tested in {}", ran.join(" and ")).unwrap();
+        let _ = writeln!(std::io::stderr(), "{gpu}: statistics tested in {}", ran.join(" and "));
     }
 }
 
@@ -172,8 +171,14 @@ fn frames_that_overlap_are_painted_like_frames_that_do_not() {
     let model = bright(Architecture::johnson(8).unwrap(), 3);
     for gpu in gpus("frames_that_overlap") {
         let mut painter = open_painter(&model, gpu, Precision::F32).unwrap();
+        let mut engine = open_painter(&model, Device::Cpu, Precision::F32).unwrap();
         let mut queue = painter.queue().unwrap();
         let (width, height) = (48, 32);
+        let post = |at: usize| match at % 3 {
+            0 => PostSteps::default(),
+            1 => PostSteps { strength: 0.3, keep_colors: true },
+            _ => PostSteps { strength: 0.7, keep_colors: false },
+        };
         let frame = |at: usize| {
             let mut rgb = noise(width, height);
             rgb.rotate_left(at * 3 * 7);
@@ -182,13 +187,17 @@ fn frames_that_overlap_are_painted_like_frames_that_do_not() {
         let (mut painted, mut taken) = (Vec::new(), 0);
         let mut check = |painted: &[u8]| {
             let mut expected = vec![0; painted.len()];
-            painter.paint_bytes(&frame(taken), width, height, &mut expected).unwrap();
+            painter.paint_bytes(&frame(taken), width, height, post(taken), &mut expected).unwrap();
             let far = expected.iter().zip(painted).filter(|(a, b)| a.abs_diff(**b) > 1).count();
             assert_eq!(far, 0, "{gpu}: frame {taken}");
+            engine.paint_bytes(&frame(taken), width, height, post(taken), &mut expected).unwrap();
+            let values = |bytes: &[u8]| bytes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>();
+            let mean = mean_difference(&values(painted), &values(&expected));
+            assert!(mean <= TOLERANCE, "{gpu}: frame {taken}: {mean} of 255 in the mean");
             taken += 1;
         };
         for at in 0..6 {
-            queue.submit(&frame(at), width, height).unwrap();
+            queue.submit(&frame(at), width, height, post(at)).unwrap();
             if queue.in_flight() > IN_FLIGHT {
                 assert_eq!(queue.take(&mut painted).unwrap(), Some((width, height)));
                 check(&painted);

@@ -116,6 +116,12 @@ impl Smoother {
         }
     }
 
+    /// Whether it does anything.
+    #[cfg(feature = "pictures")]
+    pub(crate) fn is_on(&self) -> bool {
+        self.weight > 0.0
+    }
+
     /// Forgets the video so far: the next frame is left as it is. To be called when frames were skipped on purpose, or
     /// when the style changes.
     pub fn reset(&mut self) {

@@ -30,7 +30,9 @@ pub(crate) fn check(index: usize) -> Result<(), Missing> {
             }
         });
     }
-    check_compiler()
+    check_compiler()?;
+    crate::cache::keep_tuning();
+    Ok(())
 }
 
 /// Names of the cards.

@@ -62,9 +62,11 @@ pub(crate) fn check(index: usize) -> Result<(), Missing> {
     find(index).map(|_| ())
 }
 
+/// Adapter `index`. What opens one comes through here.
 pub(crate) fn find(index: usize) -> Result<WgpuDevice, Missing> {
     let mut adapters = adapters();
     if index < adapters.len() {
+        crate::cache::keep_tuning();
         return Ok(adapters.swap_remove(index).0);
     }
     const OTHER_HINT: &str = "take one that is there";

@@ -4,6 +4,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::mean::plane_mean;
+
 /// Added to the variance under the root of [`mean_and_std`], so that a flat plane has a gradient.
 pub const MEAN_STD_EPSILON: f64 = 1e-5;
 
@@ -63,8 +65,12 @@ pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
         return gram;
     }
     let flat = features.reshape([batch, channels, height * width]);
-    let transposed = flat.clone().swap_dims(1, 2);
-    flat.matmul(transposed) / count
+    let transposed = flat.clone().detach().swap_dims(1, 2);
+    // Both factors are F. The second's share of the gradient is the first's with G's gradient turned around: a product
+    // of C×C in place of one of H·W rows, which through wgpu (Mesa's llvmpipe, CubeCL 0.10) came out as 0 at 256².
+    let product = flat.matmul(transposed) / count;
+    let turned = product.clone().swap_dims(1, 2);
+    product + (turned.clone() - turned.detach())
 }
 
 /// Mean and standard deviation of each channel over the plane, `√(biased variance + 1e-5)`, in f32.
@@ -73,10 +79,10 @@ pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
 /// - features: `[batch, channels, height, width]`
 /// - results: `[batch, channels]` each
 pub fn mean_and_std<B: Backend>(features: Tensor<B, 4>) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let [batch, channels, height, width] = features.dims();
-    let flat = features.cast(FloatDType::F32).reshape([batch, channels, height * width]);
-    let mean = flat.clone().mean_dim(2);
-    let variance = (flat - mean.clone()).square().mean_dim(2);
+    let [batch, channels, _, _] = features.dims();
+    let features = features.cast(FloatDType::F32);
+    let mean = plane_mean(features.clone());
+    let variance = plane_mean((features - mean.clone()).square());
     (mean.reshape([batch, channels]), (variance + MEAN_STD_EPSILON).sqrt().reshape([batch, channels]))
 }
 
@@ -135,4 +141,101 @@ pub fn total_variation<B: Backend>(rgb255: Tensor<B, 4>) -> Tensor<B, 1> {
         }
     }
     total
+}
+
+#[cfg(all(test, feature = "flex", any(feature = "cuda", feature = "wgpu")))]
+mod tests {
+    use std::io::Write;
+
+    use burn::backend::Autodiff;
+    use burn::tensor::TensorData;
+    use impasto_checkpoints::random;
+
+    use super::*;
+    use crate::backend::{Work, run_on};
+    use crate::device::{Device, available};
+    use crate::error::BurnError;
+
+    type Found = (&'static str, Vec<f32>);
+
+    /// Every term and statistic of seeded features and pictures, with the terms' gradients.
+    struct Terms {
+        side: usize,
+    }
+
+    impl Work for Terms {
+        type Output = Vec<Found>;
+
+        fn run<B: Backend>(self, place: &B::Device) -> Result<Vec<Found>, BurnError> {
+            let noise = |seed: u64, channels: usize, scale: f32| {
+                let shape = [2, channels, self.side, self.side];
+                let values = random::uniform(seed, "noise", shape.iter().product());
+                let values: Vec<f32> = values.map(|value| (value + 1.0) * scale).collect();
+                Tensor::<Autodiff<B>, 4>::from_data(TensorData::new(values, shape), place)
+            };
+            let read = |data: TensorData| data.to_vec::<f32>().expect("f32");
+            let mut found = Vec::new();
+            let mut term =
+                |names: [&'static str; 2],
+                 leaf: Tensor<Autodiff<B>, 4>,
+                 term: &dyn Fn(Tensor<Autodiff<B>, 4>) -> Tensor<Autodiff<B>, 1>| {
+                    let leaf = leaf.require_grad();
+                    let loss = term(leaf.clone());
+                    let gradient = leaf.grad(&loss.clone().backward()).expect("a gradient");
+                    found.push((names[0], read(loss.into_data())));
+                    found.push((names[1], read(gradient.into_data())));
+                };
+            let (features, other) = (noise(1, 2, 1.0), noise(2, 2, 0.4));
+            let content = |features| content_loss(features, other.clone());
+            term(["content", "content's gradient"], features.clone(), &content);
+            for (statistic, names) in [
+                (StyleStatistic::Gram, ["style by Gram", "style by Gram's gradient"]),
+                (StyleStatistic::MeanStd, ["style by mean and deviation", "its gradient"]),
+            ] {
+                let target = StyleTarget::of(other.clone(), statistic);
+                term(names, features.clone(), &|features| style_loss(features, &target));
+            }
+            let names = ["total variation", "total variation's gradient"];
+            term(names, noise(3, 3, 127.5), &total_variation);
+            let (mean, std) = mean_and_std(features.clone());
+            found.push(("Gram matrix", read(gram_matrix(features).into_data())));
+            found.push(("mean", read(mean.into_data())));
+            found.push(("deviation", read(std.into_data())));
+            Ok(found)
+        }
+    }
+
+    /// A GPU's kernels sum in parts, by ways that are tuned for each length: long sums are where they go wrong.
+    #[test]
+    fn on_a_gpu_long_sums_are_those_of_the_cpu() {
+        let devices = available().into_iter().map(|info| info.device);
+        let gpus: Vec<_> = devices.filter(|device| *device != Device::Cpu).collect();
+        if gpus.is_empty() {
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: long sums: no GPU is here, and no software Vulkan device"
+            );
+        }
+        let mut bad = Vec::new();
+        for side in [256, 512] {
+            let here = run_on(Device::Cpu, Terms { side }).unwrap();
+            for &gpu in &gpus {
+                let there = run_on(gpu, Terms { side }).unwrap();
+                for ((name, here), (_, there)) in here.iter().zip(&there) {
+                    assert_eq!(here.len(), there.len());
+                    let differences = here.iter().zip(there).map(|(here, there)| (here - there).abs());
+                    // What is no number counts as far off.
+                    let off = differences.fold(0.0_f32, |most, off| if off <= most { most } else { off });
+                    let largest = here.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                    // CUDA's matrix products may round to TF32's 11 bits.
+                    let rounded = matches!(gpu, Device::Cuda(_)) && name.contains("Gram");
+                    let tolerance = if rounded { 1e-3 } else { 1e-4 };
+                    if !(largest > 0.0 && off <= tolerance * largest) {
+                        bad.push(format!("{gpu}, {side}²: {name} is off by {off} of {largest}"));
+                    }
+                }
+            }
+        }
+        assert!(bad.is_empty(), "{bad:#?}");
+    }
 }

@@ -6,6 +6,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_checkpoints::{CheckpointError, NormSpec, StyleModel};
 
+use crate::mean::plane_mean;
+
 /// `y = (x − mean) / √(variance + ε) · weight + bias`, mean and biased variance over each picture's channel.
 ///
 /// Burn's own divides a sum by the count in the tensor's type: 65,536 values overflow f16. Here the statistics
@@ -80,11 +82,8 @@ impl<B: Backend> InstanceNorm<B> {
         // gradient.
         let first = input.clone().narrow(2, 0, 1).narrow(3, 0, 1).detach();
         let shifted = input - first;
-        // Row by row, then over the rows: a sum over a whole plane is long, and through wgpu it came out wrong beyond
-        // some 100,000 values.
-        let mean = |plane: Tensor<B, 4>| plane.mean_dim(3).mean_dim(2);
-        let centred = shifted.clone() - mean(shifted);
-        let variance = mean(centred.clone() * centred.clone());
+        let centred = shifted.clone() - plane_mean(shifted);
+        let variance = plane_mean(centred.clone() * centred.clone());
         let factor = (variance + self.epsilon).sqrt().recip() * full(weight);
         let output = centred * factor + full(bias);
         let output = if relu { activation::relu(output) } else { output };

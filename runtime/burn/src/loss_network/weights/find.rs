@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use etcetera::BaseStrategy;
 use impasto_checkpoints::write_atomically;
 use sha2::{Digest, Sha256};
 
 use super::{LossWeights, download, hex};
+use crate::cache;
 use crate::error::BurnError;
 use crate::loss_network::kind::LossNetworkKind;
 
@@ -81,9 +81,8 @@ pub struct FindOptions<'a> {
 /// # Errors
 /// [`BurnError::NoCacheFolder`] when the user has no home folder.
 pub fn default_cache_dir() -> Result<PathBuf, BurnError> {
-    let strategy = etcetera::choose_base_strategy()
-        .map_err(|error| BurnError::NoCacheFolder { reason: error.to_string() })?;
-    Ok(strategy.cache_dir().join("impasto").join("loss-networks"))
+    let folder = cache::folder().map_err(|error| BurnError::NoCacheFolder { reason: error.to_string() })?;
+    Ok(folder.join("loss-networks"))
 }
 
 /// Finds the weights of `kind`:
