@@ -67,7 +67,8 @@ pub fn gram_matrix<B: Backend>(features: Tensor<B, 4>) -> Tensor<B, 3> {
     let flat = features.reshape([batch, channels, height * width]);
     let transposed = flat.clone().detach().swap_dims(1, 2);
     // Both factors are F. The second's share of the gradient is the first's with G's gradient turned around: a product
-    // of C×C in place of one of H·W rows, which through wgpu (Mesa's llvmpipe, CubeCL 0.10) came out as 0 at 256².
+    // of C×C in place of one of H·W rows, which through wgpu (Mesa's llvmpipe, CubeCL 0.10) came out
+    // as 0 for two channels at 256².
     let product = flat.matmul(transposed) / count;
     let turned = product.clone().swap_dims(1, 2);
     product + (turned.clone() - turned.detach())
@@ -145,11 +146,10 @@ pub fn total_variation<B: Backend>(rgb255: Tensor<B, 4>) -> Tensor<B, 1> {
 
 #[cfg(all(test, feature = "flex", any(feature = "cuda", feature = "wgpu")))]
 mod tests {
-    use std::io::Write;
-
     use burn::backend::Autodiff;
     use burn::tensor::TensorData;
     use impasto_checkpoints::random;
+    use impasto_test_support::skipped;
 
     use super::*;
     use crate::backend::{Work, run_on};
@@ -211,10 +211,7 @@ mod tests {
         let devices = available().into_iter().map(|info| info.device);
         let gpus: Vec<_> = devices.filter(|device| *device != Device::Cpu).collect();
         if gpus.is_empty() {
-            let _ = writeln!(
-                std::io::stderr(),
-                "skipped: long sums: no GPU is here, and no software Vulkan device"
-            );
+            skipped("long sums", "no GPU is here, and no software Vulkan device");
         }
         let mut bad = Vec::new();
         for side in [256, 512] {

@@ -56,6 +56,20 @@ fn is_cpu<B: Backend>() -> bool {
     own == TypeId::of::<FlexTensor>() || own == TypeId::of::<Tracked>()
 }
 
+/// An operation's output in the graph of its inputs, where `state` waits for the gradient if one is wanted.
+fn track<O: Backward<Cpu, N>, const N: usize>(
+    operation: O,
+    inputs: [Tracked; N],
+    state: O::State,
+    output: FlexTensor,
+) -> Tracked {
+    let nodes = inputs.map(|input| input.node);
+    match operation.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(operation) => operation.finish(state, output),
+        OpsKind::UnTracked(operation) => operation.finish(output),
+    }
+}
+
 fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
     tensor.into_primitive().tensor()
 }
@@ -121,11 +135,7 @@ fn convolve(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor, kernel: 
 fn tracked_convolution(tensors: [Tracked; 3], kernel: Kernel) -> Tracked {
     let [input, weight, bias] = tensors.each_ref().map(|tensor| tensor.primitive.to_contiguous());
     let output = convolve(&input, &weight, &bias, &kernel);
-    let nodes = tensors.map(|tensor| tensor.node);
-    match Convolution.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => operation.finish((input, weight, kernel), output),
-        OpsKind::UnTracked(operation) => operation.finish(output),
-    }
+    track(Convolution, tensors, (input, weight, kernel), output)
 }
 
 #[derive(Debug)]
@@ -195,14 +205,8 @@ fn normalize(
 fn tracked_instance_norm(tensors: [Tracked; 3], epsilon: f32, relu: bool) -> Tracked {
     let [input, weight, bias] = tensors.each_ref().map(|tensor| tensor.primitive.to_contiguous());
     let (output, statistics) = normalize(&input, &weight, &bias, epsilon, relu);
-    let nodes = tensors.map(|tensor| tensor.node);
-    match InstanceNorm.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => {
-            let gate = relu.then(|| output.clone());
-            operation.finish((input, gate, weight, statistics), output)
-        }
-        OpsKind::UnTracked(operation) => operation.finish(output),
-    }
+    let gate = relu.then(|| output.clone());
+    track(InstanceNorm, tensors, (input, gate, weight, statistics), output)
 }
 
 #[derive(Debug)]
@@ -259,13 +263,9 @@ fn correlate(features: &FlexTensor, scale: f32) -> FlexTensor {
 }
 
 fn tracked_gram_matrix(features: Tracked, scale: f32) -> Tracked {
-    let Tracked { primitive, node, .. } = features;
-    let features = primitive.to_contiguous();
-    let output = correlate(&features, scale);
-    match GramMatrix.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => operation.finish((features, scale), output),
-        OpsKind::UnTracked(operation) => operation.finish(output),
-    }
+    let values = features.primitive.to_contiguous();
+    let output = correlate(&values, scale);
+    track(GramMatrix, [features], (values, scale), output)
 }
 
 #[derive(Debug)]
@@ -309,13 +309,9 @@ fn halve(input: &FlexTensor) -> FlexTensor {
 }
 
 fn tracked_max_pool(input: Tracked) -> Tracked {
-    let Tracked { primitive, node, .. } = input;
-    let input = primitive.to_contiguous();
-    let output = halve(&input);
-    match MaxPool.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => operation.finish(input, output),
-        OpsKind::UnTracked(operation) => operation.finish(output),
-    }
+    let values = input.primitive.to_contiguous();
+    let output = halve(&values);
+    track(MaxPool, [input], values, output)
 }
 
 #[derive(Debug)]
