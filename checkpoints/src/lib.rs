@@ -31,5 +31,5 @@ pub use device::Device;
 pub use error::CheckpointError;
 pub use file::{MAX_FILE_BYTES, read_metadata};
 pub use layers::{Layer, Layers, MAX_CHANNELS, MAX_KERNEL, MAX_LAYERS};
-pub use metadata::{Credit, FORMAT_VERSION, Metadata, Training};
+pub use metadata::{Credit, FORMAT_VERSION, LossBalance, Metadata, Training};
 pub use style_model::{Dtype, StyleModel, Tensor};

@@ -1,5 +1,7 @@
 //! What a style-model file says of itself beside its tensors: one JSON value.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
@@ -119,9 +121,30 @@ pub struct Training {
     pub style_weight: f64,
     /// Weight of the total variation.
     pub tv_weight: f64,
+    /// What its losses were multiplied by, if they were balanced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<LossBalance>,
     /// The whole resolved configuration, as TOML.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+}
+
+/// Factors that bring the losses of different layers and networks, which differ by many powers of ten, to one size.
+/// Measured on unpainted photos; with them
+/// - every style layer's loss is 1 for an **unpainted** photo: the style losses count what part of the way to the
+///   style is still to go;
+/// - every content layer's loss is 1 for a picture **of which nothing is left** (features 0): the content losses
+///   count what part of the features' energy has changed;
+/// - the total variation is 1 for a picture **as rough as a photo**.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossBalance {
+    /// For each content layer, 1 / mean square of its features.
+    pub content: BTreeMap<String, f64>,
+    /// For each style layer, 1 / style loss.
+    pub style: BTreeMap<String, f64>,
+    /// 1 / total variation.
+    pub tv: f64,
 }
 
 /// Error texts of other crates may break lines; ours are one line.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use impasto_checkpoints::{
-    Architecture, CheckpointError, Credit, Dtype, Layer, Layers, Metadata, Padding, StyleModel, Training,
-    Upsampling,
+    Architecture, CheckpointError, Credit, Dtype, Layer, Layers, LossBalance, Metadata, Padding, StyleModel,
+    Training, Upsampling,
 };
 use proptest::prelude::*;
 
@@ -30,6 +30,11 @@ fn model() -> StyleModel {
             content_weight: 0.1,
             style_weight: 1e10,
             tv_weight: 1e-7,
+            balance: Some(LossBalance {
+                content: [("relu3_3".to_owned(), 2.27e-6)].into(),
+                style: [("relu1_2".to_owned(), 1.06e-5), ("relu4_1".to_owned(), 1.27e-6)].into(),
+                tv: 63.6,
+            }),
             config: Some("a = 1\nb = \"x\"\n".into()),
         });
     });

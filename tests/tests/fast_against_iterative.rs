@@ -71,8 +71,8 @@ fn a_pass_of_the_network_is_worth_many_steps() {
 /// A shipped style's network, and the losses of its training.
 fn open(data: &Path, style: &str) -> (Stylizer, Criterion) {
     let model = shipped::load(style).unwrap();
-    let config = model.metadata().training.as_ref().and_then(|training| training.config.clone());
-    let trained = TrainedLosses::parse(&config.expect("a shipped style says how it was trained")).unwrap();
+    let training = model.metadata().training.as_ref().expect("a shipped style says how it was trained");
+    let trained = TrainedLosses::of(training).unwrap();
     let weights = data.join("loss-networks/vgg19_to_conv4_2_f32.safetensors");
     let painting = data.join("paintings").join(style).with_extension("jpg");
     let painting = Picture::open(painting, &DecodeOptions::default()).unwrap();

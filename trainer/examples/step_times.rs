@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let style = StylePicture::synthetic(config.style_size)?;
     let pictures = source.batch(0, 0, batch, size as u32)?;
     let photos = to_tensor::<Cpu>(&pictures.images, [batch, size, size], &device);
-    let criterion = Criterion::<Cpu>::new(&config, &weights, &style.frame, photos, None, &device)?;
+    let criterion = Criterion::<Cpu>::new(&config, &weights, &style.frame, &[photos], None, &device)?;
     let initial = StyleModel::initial(trained_architecture(config.width, config.output_gain)?, 0)?;
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, &device)? };
     let optimizer = AdamConfig::new().with_epsilon(1e-8).init();

@@ -134,7 +134,7 @@ fn twenty_steps_equal_pytorch_s() {
     assert_eq!(chosen["network"], "vgg16");
     let weights = LossWeights::random(LossNetworkKind::Vgg16, chosen["seed"].as_u64().unwrap());
     let criterion =
-        Criterion::<Cpu>::new(&config, &weights, &style, photos[0].clone(), None, &device).unwrap();
+        Criterion::<Cpu>::new(&config, &weights, &style, &photos[..1], None, &device).unwrap();
     let criterion = Arc::new(criterion);
 
     let architecture: Architecture =

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use impasto_burn::iterate::{
-    Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, evaluate, gatys,
+    Balanced, Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, evaluate, gatys,
 };
 use impasto_burn::loss::{LossValues, PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights, Pooling};
@@ -59,7 +59,7 @@ impl Golden {
                     tv_weight: weight("tv_weight"),
                     statistic: StyleStatistic::Gram,
                 },
-                balance: true,
+                balance: Balanced::OnContent,
                 styles: vec![Style { picture: self.style.clone(), weight: 1.0 }],
                 style_size: StyleSize::AsIs,
             },
@@ -181,7 +181,7 @@ fn two_styles_lie_between_their_own() {
     let golden = golden();
     let flat = RgbPicture::new(40, 40, vec![128.0; 40 * 40 * 3]).unwrap();
     let mut job = golden.job(ADAM, 1);
-    job.criterion.balance = false;
+    job.criterion.balance = Balanced::Not;
     job.criterion.losses.content_layers.clear();
     let style = |weights: [f64; 2]| {
         let mut criterion = job.criterion.clone();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use std::collections::BTreeMap;
+
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use impasto_burn::BurnError;
@@ -10,6 +12,7 @@ use impasto_burn::loss::{
     style_loss, total_variation,
 };
 use impasto_burn::loss_network::{LossNetwork, LossNetworkChoice, LossNetworkKind, LossWeights, Pooling};
+use impasto_checkpoints::LossBalance;
 use impasto_checkpoints::random::uniform;
 
 type Plain = Tensor<Flex, 4>;
@@ -203,8 +206,14 @@ fn balanced_layers_count_alike_whatever_the_network() {
         let dark = StylePicture { rgb255: picture("style", [1, 3, 40, 36]) * 0.3, weight: 1.0 };
         let mut loss = PerceptualLoss::new(network(kind), &settings, &[dark]).unwrap();
         let photos = picture("photos", [2, 3, 40, 36]);
-        let balance = loss.balance(photos.clone()).unwrap();
-        assert_eq!(balance, loss.balance(photos.clone()).unwrap(), "deterministic");
+        let balance = loss.balance([photos.clone()]).unwrap();
+        assert_eq!(balance, loss.balance([photos.clone()]).unwrap(), "deterministic");
+        let apart = loss.balance([0, 1].map(|at| photos.clone().narrow(0, at, 1))).unwrap();
+        for (layer, factor) in &balance.style {
+            assert!((apart.style[layer] / factor - 1.0).abs() < 1e-4, "{kind}: in two batches {layer}");
+        }
+        assert!((apart.content[content] / balance.content[content] - 1.0).abs() < 1e-4);
+        assert!((apart.tv / balance.tv - 1.0).abs() < 1e-4);
         loss.apply(&balance).unwrap();
         let target = loss.content_target(photos.clone()).unwrap();
         let values = loss.values(&loss.evaluate(photos, &target).unwrap()).unwrap();
@@ -214,11 +223,13 @@ fn balanced_layers_count_alike_whatever_the_network() {
         assert_eq!(values.content_share(), 0.0);
         assert!((values.total - 1.0).abs() < 1e-4);
 
-        let mut wrong = balance.clone();
-        wrong.style.reverse();
-        assert!(loss.apply(&wrong).is_err());
-        wrong.style.pop();
-        assert!(loss.apply(&wrong).is_err());
+        let renamed: BTreeMap<_, _> =
+            balance.style.values().zip(["relu1", "relu9"]).map(|(f, l)| (l.to_owned(), *f)).collect();
+        let fewer = balance.style.clone().into_iter().take(1).collect();
+        for style in [renamed, fewer] {
+            assert!(loss.apply(&LossBalance { style, ..balance.clone() }).is_err());
+        }
+        assert!(loss.apply(&LossBalance { tv: f64::INFINITY, ..balance }).is_err());
     }
 }
 
@@ -228,8 +239,8 @@ fn nothing_to_balance_gives_no_infinite_weights() {
     let picture = picture("a", [1, 3, 24, 20]);
     let same = StylePicture { rgb255: picture.clone(), weight: 1.0 };
     let loss = PerceptualLoss::new(network(LossNetworkKind::Vgg16), &settings, &[same]).unwrap();
-    let balance = loss.balance(picture).unwrap();
-    assert_eq!(balance.style, [("relu1_1".to_string(), 1.0)]);
+    let balance = loss.balance([picture]).unwrap();
+    assert_eq!(balance.style, BTreeMap::from([("relu1_1".to_string(), 1.0)]));
 }
 
 #[test]

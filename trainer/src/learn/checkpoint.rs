@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! my.checkpoints/step-0000000500/model.mpk       weights with their parameter ids
-//!                               /optim.mpk       Adam's moments and step counts
+//!                               /optim.mpk       the optimizer's moments and step counts
 //!                               /scheduler.mpk   the schedule's position
-//!                               /manifest.json   step, settings, scales of the losses, sizes and SHA-256
+//!                               /manifest.json   step, settings, balance of the losses, sizes and SHA-256
 //! ```
 //!
 //! Random state and data position are functions of (seed, step) in this trainer, so the step is all of them.
@@ -18,16 +18,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use burn::record::{FullPrecisionSettings, NamedMpkBytesRecorder, Record, Recorder};
 use burn::tensor::backend::Backend;
 use burn::train::checkpoint::{Checkpointer, CheckpointerError};
-use impasto_checkpoints::write_atomically;
+use impasto_checkpoints::{LossBalance, write_atomically};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::learn::criterion::Scales;
 
 /// Version of the manifest; another one is not read.
-const MANIFEST_VERSION: u64 = 1;
+const MANIFEST_VERSION: u64 = 2;
 const MANIFEST: &str = "manifest.json";
 
 /// The parts of a checkpoint, as burn-train divides a learner.
@@ -37,7 +36,7 @@ pub const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of the manifest, 1.
+    /// Version of the manifest, 2.
     pub version: u64,
     /// Version of the trainer.
     pub tool: String,
@@ -52,8 +51,8 @@ pub struct Manifest {
     pub dataset: String,
     /// SHA-256 of the loss network's weights, as values.
     pub loss_weights: String,
-    /// What the losses are divided by.
-    pub scales: Scales,
+    /// What the losses are multiplied by, if they are balanced.
+    pub balance: Option<LossBalance>,
     /// The parts.
     pub files: Vec<Part>,
 }
@@ -205,8 +204,13 @@ impl CheckpointFolder {
     /// # Errors
     /// What writing a part or the manifest reports; the unfinished folder is removed then, and every older
     /// checkpoint is still there.
-    pub fn finish(&self, step: u64, run: &RunIdentity, scales: &Scales) -> Result<(), TrainError> {
-        let written = self.wait_for_parts().and_then(|files| self.complete_with(step, run, scales, files));
+    pub fn finish(
+        &self,
+        step: u64,
+        run: &RunIdentity,
+        balance: Option<&LossBalance>,
+    ) -> Result<(), TrainError> {
+        let written = self.wait_for_parts().and_then(|files| self.complete_with(step, run, balance, files));
         if written.is_err() {
             // Best effort: without its manifest the folder does not count, and it goes on the next attempt.
             let _ = fs::remove_dir_all(self.step_folder(step));
@@ -230,7 +234,7 @@ impl CheckpointFolder {
         &self,
         step: u64,
         run: &RunIdentity,
-        scales: &Scales,
+        balance: Option<&LossBalance>,
         files: Vec<Part>,
     ) -> Result<(), TrainError> {
         let folder = self.step_folder(step);
@@ -243,7 +247,7 @@ impl CheckpointFolder {
             style_sha256: run.style_sha256.clone(),
             dataset: run.dataset.clone(),
             loss_weights: run.loss_weights.clone(),
-            scales: scales.clone(),
+            balance: balance.cloned(),
             files,
         };
         let path = folder.join(MANIFEST);
@@ -379,7 +383,7 @@ mod tests {
             let checkpointer = PartCheckpointer::new(Arc::clone(folder), part);
             Checkpointer::<u64, Cpu>::save(&checkpointer, step as usize, step * 10 + number as u64).unwrap();
         }
-        folder.finish(step, &run(), &Scales::default())
+        folder.finish(step, &run(), None)
     }
 
     #[test]
@@ -437,7 +441,7 @@ mod tests {
             let checkpointer = PartCheckpointer::new(Arc::clone(&folder), part);
             Checkpointer::<u64, Cpu>::save(&checkpointer, 2, 0).unwrap();
         }
-        let error = folder.finish(2, &run(), &Scales::default()).unwrap_err().to_string();
+        let error = folder.finish(2, &run(), None).unwrap_err().to_string();
         assert!(error.contains("optim.mpk: cannot write"), "{error}");
         assert_eq!(folder.complete(), [1]);
         assert!(!folder.step_folder(2).exists());

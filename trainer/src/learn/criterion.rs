@@ -6,7 +6,7 @@
 //! w_c · Σ a'_l C_l / C°_l  +  w_s · Σ b'_l S_l / S°_l  +  w_tv · TV / TV°  +  w_st · stability
 //! ```
 //!
-//! with the layers' own weights brought to a sum of 1 (a', b') and scales measured on the run's first batch, unpainted:
+//! with the layers' own weights brought to a sum of 1 (a', b') and scales measured on the run's first photos, unpainted:
 //! C°_l is the energy of its features, S°_l its distance to the style, TV° its own total variation. So 1 means
 //! "nothing of the photo left", "no style at all" and "as rough as a photo" for every loss network, and the same
 //! weights serve all. With `balance = "off"` the weights multiply the raw losses.
@@ -17,31 +17,14 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, FloatDType, Tensor};
 use impasto::Frame;
 use impasto_burn::BurnError;
-use impasto_burn::loss::{
-    Balance, Balancing, Losses, PerceptualConfig, PerceptualLoss, StylePicture, tv_scale,
-};
+use impasto_burn::loss::{Balancing, Losses, PerceptualConfig, PerceptualLoss, StylePicture};
 use impasto_burn::loss_network::{LossNetwork, LossWeights};
-use serde::{Deserialize, Serialize};
+use impasto_checkpoints::LossBalance;
 
 use crate::config::{LayerWeights, TrainConfig, TrainPrecision};
 use crate::error::TrainError;
 use crate::learn::feed::to_tensor;
 use crate::log::row::TOTAL;
-
-/// What the losses were found to need, to be of one size. Stored in every checkpoint, so that a resumed run has
-/// the same loss.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scales {
-    /// Whether the losses are balanced at all.
-    pub balanced: bool,
-    /// Factor of each content layer's loss.
-    pub content: Vec<(String, f64)>,
-    /// Factor of each style layer's loss.
-    pub style: Vec<(String, f64)>,
-    /// Factor of the total variation.
-    pub tv: f64,
-}
 
 /// The question put to painted photos, on a device.
 #[derive(Debug)]
@@ -50,7 +33,7 @@ pub struct Criterion<B: Backend> {
     compute: DType,
     stability_weight: f64,
     clip_norm: f64,
-    scales: Scales,
+    balance: Option<LossBalance>,
     names: Arc<Vec<String>>,
 }
 
@@ -58,11 +41,11 @@ pub struct Criterion<B: Backend> {
 const FIXED: [&str; 5] = [TOTAL, "loss/content", "loss/style", "loss/tv", "loss/stability"];
 
 impl<B: Backend> Criterion<B> {
-    /// Puts the loss network on the device, takes the painting's statistics, and measures the scales on `photos`
-    /// unless they are given (by a checkpoint).
+    /// Puts the loss network on the device, takes the painting's statistics, and balances the losses on batches of
+    /// `photos` unless the factors are given (by a checkpoint).
     ///
     /// # Shapes
-    /// - photos: `[batch, 3, size, size]`
+    /// - photos: `[batch, 3, size, size]` each, at least one
     ///
     /// # Errors
     /// [`TrainError::Burn`] for an unknown layer (the known ones are listed), for weights that end before it, and
@@ -71,8 +54,8 @@ impl<B: Backend> Criterion<B> {
         config: &TrainConfig,
         weights: &LossWeights,
         style: &Frame,
-        photos: Tensor<B, 4>,
-        scales: Option<Scales>,
+        photos: &[Tensor<B, 4>],
+        balance: Option<LossBalance>,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
         let (dtype, compute) = match config.precision {
@@ -84,21 +67,20 @@ impl<B: Backend> Criterion<B> {
             rgb255: to_tensor::<B>(style.rgb(), [1, style.height(), style.width()], device),
             weight: 1.0,
         };
-        let raw = perceptual(config, 1.0);
-        let mut loss = PerceptualLoss::new(network, &raw, std::slice::from_ref(&painting))?;
-        let scales = match (scales, config.balance) {
-            (Some(scales), _) => scales,
-            (None, Balancing::Auto) => measure(&loss, photos.clone())?,
-            (None, Balancing::Off) => Scales { tv: 1.0, ..Scales::default() },
+        let mut loss = PerceptualLoss::new(network, &perceptual(config), &[painting])?;
+        let balance = match (balance, config.balance) {
+            (_, Balancing::Off) => None,
+            (Some(known), Balancing::Auto) => Some(known),
+            (None, Balancing::Auto) => Some(loss.balance(photos.iter().cloned())?),
         };
-        // The total variation's factor goes into its weight, which is fixed when the loss is made.
-        loss = PerceptualLoss::new(loss.network().clone(), &perceptual(config, scales.tv), &[painting])?;
-        if scales.balanced {
-            loss.apply(&Balance { content: scales.content.clone(), style: scales.style.clone() })?;
+        if let Some(balance) = &balance {
+            loss.apply(balance)?;
         }
         // Sizes are checked here, once: a training step cannot report an error.
-        let content = loss.content_target(photos.clone())?;
-        loss.evaluate(photos, &content)?;
+        for photos in photos.iter().take(1) {
+            let content = loss.content_target(photos.clone())?;
+            loss.evaluate(photos.clone(), &content)?;
+        }
         let names = FIXED.iter().map(|name| (*name).to_owned());
         let names = names
             .chain(config.content_layers.0.keys().map(|layer| format!("content/{layer}")))
@@ -109,7 +91,7 @@ impl<B: Backend> Criterion<B> {
             compute,
             stability_weight: config.stability_weight,
             clip_norm: config.clip_norm,
-            scales,
+            balance,
         })
     }
 
@@ -133,9 +115,9 @@ impl<B: Backend> Criterion<B> {
         self.clip_norm
     }
 
-    /// What the losses are divided by.
-    pub fn scales(&self) -> &Scales {
-        &self.scales
+    /// What the losses are multiplied by, if they are balanced.
+    pub fn balance(&self) -> Option<&LossBalance> {
+        self.balance.as_ref()
     }
 
     /// The weights in force, for people, in one line.
@@ -150,7 +132,7 @@ impl<B: Backend> Criterion<B> {
         };
         format!(
             "losses{}: content {} × ({}), style {} × ({}), tv {:.3e}, stability {}",
-            if self.scales.balanced { ", balanced on the first batch" } else { "" },
+            if self.balance.is_some() { ", balanced on the first photos" } else { "" },
             config.content_weight,
             layers(&config.content_layers),
             config.style_weight,
@@ -240,7 +222,7 @@ impl<B: Backend> Criterion<B> {
     }
 }
 
-fn perceptual(config: &TrainConfig, tv_factor: f64) -> PerceptualConfig {
+fn perceptual(config: &TrainConfig) -> PerceptualConfig {
     let layers =
         |layers: &LayerWeights| layers.0.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
     PerceptualConfig {
@@ -248,12 +230,7 @@ fn perceptual(config: &TrainConfig, tv_factor: f64) -> PerceptualConfig {
         style_layers: layers(&config.style_layers),
         content_weight: config.content_weight,
         style_weight: config.style_weight,
-        tv_weight: config.tv_weight * tv_factor,
+        tv_weight: config.tv_weight,
         statistic: config.statistic,
     }
-}
-
-fn measure<B: Backend>(loss: &PerceptualLoss<B>, photos: Tensor<B, 4>) -> Result<Scales, TrainError> {
-    let factors = loss.balance(photos.clone())?;
-    Ok(Scales { balanced: true, content: factors.content, style: factors.style, tv: 1.0 / tv_scale(photos) })
 }

@@ -2,7 +2,7 @@
 //!
 //! What burn-train 0.21 brings: the [`Learner`](burn::train::Learner) (model, optimizer, schedule), the metrics and
 //! their event thread, the renderer or dashboard, the checkpointer's threads and the interrupter. What is ours,
-//! because its own saves only at the end of an epoch, in place, and neither the position in the data nor the scales
+//! because its own saves only at the end of an epoch, in place, and neither the position in the data nor the balance
 //! of the losses: the loop ([`strategy`]), what a checkpoint is ([`checkpoint`]), the loaders ([`feed`]), the metric
 //! logger, the schedule, and clipping by the norm of all gradients.
 //!

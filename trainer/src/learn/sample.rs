@@ -9,7 +9,7 @@ use impasto::Frame;
 use impasto::picture::{EncodeOptions, Picture};
 use impasto::quality::bf16_psnr;
 use impasto_burn::TransformNet;
-use impasto_checkpoints::{Credit, Metadata, StyleModel, Training, write_atomically};
+use impasto_checkpoints::{Credit, LossBalance, Metadata, StyleModel, Training, write_atomically};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -29,6 +29,8 @@ pub struct Sampler<B: Backend> {
     pub photos: Vec<(String, Tensor<B, 4>)>,
     /// Float type of the convolutions.
     pub compute: burn::tensor::DType,
+    /// What the losses are multiplied by, for the style model's metadata.
+    pub balance: Option<LossBalance>,
     /// TensorBoard.
     pub journal: Journal,
     /// News and warnings.
@@ -91,6 +93,7 @@ impl<B: Backend> Sampler<B> {
             content_weight: config.content_weight,
             style_weight: config.style_weight,
             tv_weight: config.tv_weight,
+            balance: self.balance.clone(),
             config: Some(config.without_folders().to_toml()?),
         });
         let mut model = folded(&net.to_model(metadata)?)?.to_dtype(config.dtype)?;

@@ -28,6 +28,9 @@ use crate::log::progress::ProgressLine;
 use crate::log::row::{Column, IMAGES_PER_SECOND, LEARNING_RATE, STEP};
 use crate::report::duration_text;
 
+/// How many photos, at least, the losses are balanced on: a single one may be a clear sky.
+const BALANCE_PHOTOS: usize = 16;
+
 /// Side of the held-out photos, at most: they are painted as a whole.
 const SAMPLE_SIDE: usize = 256;
 
@@ -38,19 +41,24 @@ const SAMPLE_SIDE: usize = 256;
 pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) -> Result<Outcome, TrainError> {
     let config = &job.config;
     let reporter = &job.reporter;
-    let (done, scales) = match &job.resume {
-        Some(manifest) => (manifest.step, Some(manifest.scales.clone())),
+    let (done, balance) = match &job.resume {
+        Some(manifest) => (manifest.step, manifest.balance.clone()),
         None => (0, None),
     };
-    let calibration = job.source.batch(config.seed, 0, config.batch_size, config.image_size as u32)?;
-    let size = config.image_size;
-    let photos = to_tensor(&calibration.images, [config.batch_size, size, size], device);
+    // Batches of known balance serve to check their size alone.
+    let batches = if balance.is_some() { 1 } else { BALANCE_PHOTOS.div_ceil(config.batch_size) };
+    let photos = (0..batches as u64)
+        .map(|step| {
+            let batch = job.source.batch(config.seed, step, config.batch_size, config.image_size as u32)?;
+            Ok(to_tensor(&batch.images, [config.batch_size, config.image_size, config.image_size], device))
+        })
+        .collect::<Result<Vec<_>, TrainError>>()?;
     let criterion = Arc::new(Criterion::<B::InnerBackend>::new(
         config,
         &job.weights,
         &job.style.frame,
-        photos,
-        scales,
+        &photos,
+        balance,
         device,
     )?);
     reporter.note(&criterion.summary());
@@ -70,6 +78,7 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
         credits: job.credits(),
         photos: held_out.photos().to_vec(),
         compute: criterion.compute_type(),
+        balance: criterion.balance().cloned(),
         journal: journal.clone(),
         reporter: reporter.clone(),
     };
@@ -77,7 +86,7 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
     let strategy = Loop {
         config: config.clone(),
         identity: job.identity(),
-        scales: criterion.scales().clone(),
+        balance: criterion.balance().cloned(),
         done,
         folder,
         feed: feed.clone(),

@@ -20,13 +20,12 @@ use burn::train::{
     LearningComponentsMarker, SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader,
     TrainingComponents, TrainingItem, ValidLoader,
 };
-use impasto_checkpoints::write_atomically;
+use impasto_checkpoints::{LossBalance, write_atomically};
 use impasto_datasets::Source;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::learn::checkpoint::{CheckpointFolder, PARTS, PartCheckpointer, RunIdentity};
-use crate::learn::criterion::Scales;
 use crate::learn::feed::Feed;
 use crate::learn::sample::Sampler;
 use crate::learn::schedule::Schedule;
@@ -60,8 +59,8 @@ pub struct Loop<B: AutodiffBackend> {
     pub config: TrainConfig,
     /// What every checkpoint of the run repeats.
     pub identity: RunIdentity,
-    /// The scales of the losses, for the checkpoint.
-    pub scales: Scales,
+    /// What the losses are multiplied by, for the checkpoint.
+    pub balance: Option<LossBalance>,
     /// Steps taken before.
     pub done: u64,
     /// Where checkpoints go.
@@ -248,7 +247,7 @@ impl<B: AutodiffBackend> Loop<B> {
         self.folder.begin(state.step)?;
         state.checkpointer.checkpoint(&state.learner, state.step as usize, state.store);
         self.folder
-            .finish(state.step, &self.identity, &self.scales)
+            .finish(state.step, &self.identity, self.balance.as_ref())
             .map_err(|error| self.kept(error, state.saved))?;
         state.saved = Some(state.step);
         self.sampler.write_model(&model)

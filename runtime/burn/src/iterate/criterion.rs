@@ -2,12 +2,13 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use impasto_checkpoints::LossBalance;
 
 use super::picture::RgbPicture;
 use crate::backend::{Work, run_on};
 use crate::device::Device;
 use crate::error::BurnError;
-use crate::loss::{ContentTarget, LossValues, PerceptualConfig, PerceptualLoss, StylePicture, tv_scale};
+use crate::loss::{ContentTarget, LossValues, PerceptualConfig, PerceptualLoss, StylePicture};
 use crate::loss_network::{LossNetwork, LossWeights, Pooling};
 
 /// One of the pictures whose style is wanted.
@@ -30,11 +31,19 @@ pub enum StyleSize {
     AsIs,
 }
 
+/// By what the losses are brought to one size, as in training ([`PerceptualLoss::balance`]).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Balanced {
+    /// By nothing: weights multiply the raw losses.
+    Not,
+    /// By what the unpainted content picture has: 1 is "nothing of the content left", "no style at all" and "as rough
+    /// as the photo".
+    OnContent,
+    /// By what a training found on its photos.
+    By(LossBalance),
+}
+
 /// The losses and their targets.
-///
-/// With `balance`, layer weights and the total variation's weight are scaled as in training
-/// ([`PerceptualLoss::balance`]), measured on the unpainted content picture: 1 is "nothing of the content left", "no
-/// style at all" and "as rough as the photo".
 #[derive(Debug, Clone)]
 pub struct Criterion {
     /// Weights of the loss network.
@@ -43,8 +52,8 @@ pub struct Criterion {
     pub pooling: Pooling,
     /// Layers and weights.
     pub losses: PerceptualConfig,
-    /// Whether the losses are brought to one size first.
-    pub balance: bool,
+    /// How the losses are brought to one size first.
+    pub balance: Balanced,
     /// The style pictures.
     pub styles: Vec<Style>,
     /// At what size they are looked at.
@@ -77,13 +86,11 @@ impl Criterion {
             styles.push(StylePicture { rgb255, weight: style.weight });
         }
         let unpainted: Tensor<B, 4> = content.to_tensor(place);
-        let mut config = self.losses.clone();
-        if self.balance {
-            config.tv_weight /= tv_scale(unpainted.clone());
-        }
-        let mut loss = PerceptualLoss::new(network.clone(), &config, &styles)?;
-        if self.balance {
-            loss.apply(&loss.balance(unpainted.clone())?)?;
+        let mut loss = PerceptualLoss::new(network.clone(), &self.losses, &styles)?;
+        match &self.balance {
+            Balanced::Not => {}
+            Balanced::OnContent => loss.apply(&loss.balance([unpainted.clone()])?)?,
+            Balanced::By(balance) => loss.apply(balance)?,
         }
         let target = loss.content_target(unpainted)?;
         Ok((loss, target))

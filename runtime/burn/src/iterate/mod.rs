@@ -19,7 +19,7 @@ mod optimizer;
 mod picture;
 mod trained;
 
-pub use criterion::{Criterion, Style, StyleSize, evaluate};
+pub use criterion::{Balanced, Criterion, Style, StyleSize, evaluate};
 pub use dream::{DreamJob, DreamStep, Octave, dream, octave_sizes};
 pub use field::{Amplified, TiledField, field};
 pub use gatys::{GatysJob, GatysStep, Start, gatys};

@@ -7,7 +7,7 @@ mod balance;
 mod perceptual;
 mod terms;
 
-pub use balance::{Balance, Balancing, tv_scale};
+pub use balance::Balancing;
 pub use perceptual::{
     ContentTarget, LayerLoss, LossValues, Losses, PerceptualConfig, PerceptualLoss, StylePicture,
 };

@@ -12,7 +12,7 @@ use impasto::checkpoints::{Metadata, write_atomically};
 use impasto::picture::{self, DecodeOptions, EncodeOptions, Picture, middle_square, side_by_side};
 use impasto::{Device, Frame, Stylizer};
 use impasto_burn::iterate::{
-    Criterion, GatysJob, Method, RgbPicture, Start, TrainedLosses, default_history, evaluate, gatys,
+    Balanced, Criterion, GatysJob, Method, RgbPicture, TrainedLosses, default_history, evaluate, gatys,
 };
 use impasto_burn::loss::LossValues;
 use impasto_burn::loss_network::Pooling;
@@ -24,7 +24,7 @@ use crate::files::{self, Source, Target};
 use crate::interrupt;
 use crate::plot::{Chart, Line};
 use crate::reference;
-use crate::reference_args::{CompareArgs, NetworkArgs};
+use crate::reference_args::{CompareArgs, CompareInit, NetworkArgs};
 use crate::say::{Say, print};
 
 const RED: [u8; 3] = [192, 57, 43];
@@ -75,6 +75,10 @@ struct Report {
     steps: usize,
     loss_network: String,
     device: String,
+    /// What the iterative method starts from: `content` or `noise`.
+    init: CompareInit,
+    /// Whether the losses have the factors that the training found; else they are balanced on each photo.
+    balance_of_training: bool,
     rows: Vec<Row>,
     equivalent_steps: Spread,
     speed_up: Spread,
@@ -127,7 +131,7 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         let job = GatysJob {
             criterion: criterion.clone(),
             content: reference::to_rgb(&photo)?,
-            start: Start::Content,
+            start: args.init.into(),
             method: Method::Lbfgs { history: default_history(photo.width(), photo.height()) },
             scales: Vec::new(),
             steps: args.steps as usize,
@@ -143,6 +147,8 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         steps: args.steps as usize,
         loss_network: trained.loss_net().to_owned(),
         device: args.engine.device.to_string(),
+        init: args.init,
+        balance_of_training: matches!(criterion.balance, Balanced::By(_)),
         equivalent_steps: Spread::of(
             rows.iter().map(|row| row.equivalent_steps.unwrap_or(row.gatys_steps) as f64),
         ),
@@ -171,10 +177,7 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
             metadata.name
         )
     };
-    let Some(config) = &training.config else {
-        bail!("style {}: its training settings are not in the file", metadata.name)
-    };
-    let trained = TrainedLosses::parse(config).with_context(|| format!("style {}", metadata.name))?;
+    let trained = TrainedLosses::of(training).with_context(|| format!("style {}", metadata.name))?;
     let decode = DecodeOptions { max_pixels: args.max_pixels };
     let bytes = picture::read_file(&args.painting, &decode)?;
     let painting = Picture::from_bytes(&bytes, &args.painting.display().to_string(), &decode)?;
@@ -193,8 +196,8 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
         offline: args.offline,
         pooling: Pooling::Max,
     };
-    let criterion =
-        trained.criterion(reference::loss_weights(&network, say)?, reference::to_rgb(&painting.frame)?);
+    let weights = reference::loss_weights(&network, say)?;
+    let criterion = trained.criterion(weights, reference::to_rgb(&painting.frame)?);
     Ok((trained, criterion))
 }
 
@@ -307,10 +310,18 @@ fn summary(row: &Row) -> String {
 
 fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "# {}: the network and the iterative method\n\n{1}×{1}, {2}, losses of its training balanced on each photo, L-BFGS from the photo, {3} evaluations at most.\n\n\
+        "# {}: the network and the iterative method\n\n{1}×{1}, {2}, losses of its training{4}, L-BFGS from {5}, {3} evaluations at most.\n\n\
          | photo | unpainted | fast: objective | content | style | tv | seconds | Gatys: objective | content | style | tv | seconds | s a step | equivalent steps | speed-up |\n\
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-        report.style, report.size, report.loss_network, report.steps
+        report.style,
+        report.size,
+        report.loss_network,
+        report.steps,
+        if report.balance_of_training { "" } else { " balanced on each photo" },
+        match report.init {
+            CompareInit::Content => "the photo",
+            CompareInit::Noise => "noise",
+        },
     );
     for row in &report.rows {
         let loss = |loss: &Loss| {

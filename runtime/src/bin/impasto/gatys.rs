@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use impasto_burn::iterate::{
-    Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, default_history, gatys,
+    Balanced, Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, default_history, gatys,
 };
 use impasto_burn::loss::{Balancing, LossValues, PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
@@ -154,7 +154,10 @@ fn job(args: &GatysArgs, canvas: &Canvas, say: Say) -> Result<GatysJob> {
             weights,
             pooling: args.network.pooling,
             losses,
-            balance: args.balance == Balancing::Auto,
+            balance: match args.balance {
+                Balancing::Auto => Balanced::OnContent,
+                Balancing::Off => Balanced::Not,
+            },
             styles,
             style_size: match args.style_size {
                 Some(longer) => StyleSize::Longer(longer as usize),

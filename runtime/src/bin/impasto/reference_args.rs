@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use impasto::Device;
 use impasto::picture::DEFAULT_MAX_PIXELS;
+use impasto_burn::iterate::Start;
 use impasto_burn::loss::Balancing;
 use impasto_burn::loss_network::{LossNetworkChoice, Pooling};
 
@@ -185,6 +186,9 @@ pub struct CompareArgs {
     /// Evaluations of loss and gradient that the iterative method gets
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: u32,
+    /// What the iterative method starts from
+    #[arg(long, value_enum, default_value_t = CompareInit::Content)]
+    pub init: CompareInit,
     /// Its weights: safetensors or PyTorch [default: the cache folder, else a download]
     #[arg(long, value_name = "FILE")]
     pub loss_weights: Option<PathBuf>,
@@ -198,6 +202,25 @@ pub struct CompareArgs {
     pub result: ResultArgs,
     #[command(flatten)]
     pub engine: crate::args::EngineArgs,
+}
+
+/// What the iterative method of a comparison starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompareInit {
+    /// The photo: the shortest way, and the hardest to beat
+    Content,
+    /// Uniform noise, as Gatys et al. start
+    Noise,
+}
+
+impl From<CompareInit> for Start {
+    fn from(init: CompareInit) -> Self {
+        match init {
+            CompareInit::Content => Start::Content,
+            CompareInit::Noise => Start::Noise,
+        }
+    }
 }
 
 /// `relu1_2,relu3_3=0.5,relu4_2:37=2`.
