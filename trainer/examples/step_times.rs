@@ -1,4 +1,4 @@
-//! Where a training step's time goes on the CPU: the network forward and back, the loss network, Adam, the data.
+//! Where a training step's time goes on the CPU: the network forward and back, the loss network, the optimizer, the data.
 //!
 //! ```text
 //! cargo run --release -p impasto-trainer --example step_times -- VGG19.safetensors PHOTOS/ [WIDTH SIZE BATCH]
@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use burn::backend::Autodiff;
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::train::Learner;
 use impasto_burn::TransformNet;
@@ -20,6 +20,7 @@ use impasto_trainer::Preset;
 use impasto_trainer::learn::criterion::Criterion;
 use impasto_trainer::learn::feed::to_tensor;
 use impasto_trainer::learn::gain::trained_architecture;
+use impasto_trainer::learn::optimizer::NetworkOptimizer;
 use impasto_trainer::learn::schedule::Schedule;
 use impasto_trainer::learn::stability::Disturbance;
 use impasto_trainer::learn::strategy::Components;
@@ -36,7 +37,7 @@ const PARTS: [&str; 7] = [
     "stability forward",
     "loss network forward + back",
     "network back, both passes",
-    "Adam",
+    "optimizer",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let criterion = Criterion::<Cpu>::new(&config, &weights, &style.frame, &[photos], None, &device)?;
     let initial = StyleModel::initial(trained_architecture(config.width, config.output_gain)?, 0)?;
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, &device)? };
-    let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let optimizer = NetworkOptimizer::init(config.optimizer);
     let mut learner = Learner::<Components<B>>::new(trainee, optimizer, Schedule::new(&config, 0));
 
     let mut times = vec![Vec::new(); PARTS.len()];

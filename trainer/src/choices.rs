@@ -17,6 +17,16 @@ pub enum TrainPrecision {
     Bf16,
 }
 
+/// What moves the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Muon for the kernels between hidden layers, Adam for the rest: lower losses in the same steps.
+    Muon,
+    /// Adam for everything, as Johnson et al. 2016.
+    Adam,
+}
+
 /// How the learning rate moves over the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

@@ -8,7 +8,7 @@ use impasto_burn::loss_network::Pooling;
 use impasto_checkpoints::Dtype;
 use serde::{Deserialize, Serialize};
 
-pub use crate::choices::{LayerWeights, ScheduleKind, TrainPrecision};
+pub use crate::choices::{LayerWeights, OptimizerKind, ScheduleKind, TrainPrecision};
 use crate::error::TrainError;
 use crate::presets::Preset;
 
@@ -103,7 +103,9 @@ settings! {
     [long] sample_every: u64 = u64,
     /// Held-out photos that are painted and measured.
     [long] validation_photos: usize = usize,
-    /// Adam's step size.
+    /// What moves the weights.
+    [long, value_enum] optimizer: OptimizerKind = OptimizerKind,
+    /// How far a step moves a weight, about.
     [long] learning_rate: f64 = f64,
     /// How the learning rate moves.
     [long, value_enum] schedule: ScheduleKind = ScheduleKind,

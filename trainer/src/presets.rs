@@ -8,7 +8,7 @@ use impasto_burn::loss_network::Pooling;
 use impasto_checkpoints::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DEAD_LEAVES, LayerWeights, ScheduleKind, TrainConfig, TrainPrecision};
+use crate::config::{DEAD_LEAVES, LayerWeights, OptimizerKind, ScheduleKind, TrainConfig, TrainPrecision};
 
 /// A set of settings that fit each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -48,6 +48,7 @@ impl Preset {
             keep_last: 2,
             sample_every: 250,
             validation_photos: 3,
+            optimizer: OptimizerKind::Muon,
             learning_rate: 1e-3,
             schedule: ScheduleKind::Cosine,
             warmup_steps: 0,

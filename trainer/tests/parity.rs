@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
-use burn::optim::{AdamConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::Learner;
@@ -21,9 +21,10 @@ use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_checkpoints::{Architecture, Metadata, StyleModel};
 use impasto_test_support::repository;
 use impasto_trainer::Preset;
-use impasto_trainer::config::{LayerWeights, ScheduleKind, TrainConfig};
+use impasto_trainer::config::{LayerWeights, OptimizerKind, ScheduleKind, TrainConfig};
 use impasto_trainer::learn::criterion::Criterion;
 use impasto_trainer::learn::feed::to_tensor;
+use impasto_trainer::learn::optimizer::NetworkOptimizer;
 use impasto_trainer::learn::schedule::Schedule;
 use impasto_trainer::learn::strategy::Components;
 use impasto_trainer::learn::trainee::{TrainBatch, Trainee};
@@ -65,6 +66,7 @@ impl Golden {
         };
         TrainConfig {
             balance: Balancing::Off,
+            optimizer: OptimizerKind::Adam,
             schedule: ScheduleKind::Constant,
             learning_rate: self.described["adam"]["learning_rate"].as_f64().unwrap(),
             content_layers: layers("content_layers"),
@@ -133,15 +135,14 @@ fn twenty_steps_equal_pytorch_s() {
     let chosen = &golden.described["loss_network"];
     assert_eq!(chosen["network"], "vgg16");
     let weights = LossWeights::random(LossNetworkKind::Vgg16, chosen["seed"].as_u64().unwrap());
-    let criterion =
-        Criterion::<Cpu>::new(&config, &weights, &style, &photos[..1], None, &device).unwrap();
+    let criterion = Criterion::<Cpu>::new(&config, &weights, &style, &photos[..1], None, &device).unwrap();
     let criterion = Arc::new(criterion);
 
     let architecture: Architecture =
         serde_json::from_value(golden.described["architecture"].clone()).unwrap();
     let initial = StyleModel::initial(architecture, golden.described["seed"].as_u64().unwrap()).unwrap();
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, &device).unwrap() };
-    let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let optimizer = NetworkOptimizer::init(OptimizerKind::Adam);
     let mut learner = Learner::<Components<B>>::new(trainee, optimizer, Schedule::new(&config, 0));
 
     let steps = golden.described["terms"].as_array().unwrap();

@@ -12,7 +12,7 @@
 //! impasto_datasets::Loader     photos decoded, cropped, mirrored: bytes, a function of (seed, step)
 //!   └► feed::Feed              a tensor on the device, with the criterion and the step's disturbance beside it
 //!       └► trainee::Trainee    TransformNet paints it; criterion::Criterion judges the painting; gradients
-//!           └► strategy::Loop  Adam's step; the losses to the logs; now and then a sample, a checkpoint, the model
+//!           └► strategy::Loop  the optimizer's step; the losses to the logs; now and then a sample, a checkpoint, the model
 //! ```
 
 pub mod checkpoint;
@@ -20,6 +20,7 @@ pub mod clip;
 pub mod criterion;
 pub mod feed;
 pub mod gain;
+pub mod optimizer;
 pub mod sample;
 pub mod schedule;
 pub mod session;

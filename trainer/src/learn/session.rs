@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use burn::optim::AdamConfig;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::checkpoint::Checkpointer;
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
@@ -19,6 +18,7 @@ use crate::learn::checkpoint::{CheckpointFolder, PartCheckpointer};
 use crate::learn::criterion::Criterion;
 use crate::learn::feed::{Feed, HeldOut, to_tensor};
 use crate::learn::gain::trained_architecture;
+use crate::learn::optimizer::NetworkOptimizer;
 use crate::learn::sample::Sampler;
 use crate::learn::schedule::Schedule;
 use crate::learn::strategy::{Components, Loop};
@@ -164,8 +164,7 @@ fn learner<B: AutodiffBackend>(
     let config = &job.config;
     let initial = StyleModel::initial(trained_architecture(config.width, config.output_gain)?, config.seed)?;
     let trainee = Trainee::<B> { net: TransformNet::from_model(&initial, device)? };
-    // Burn's default epsilon is 1e-5; this is that of the paper (Kingma & Ba 2015) and of PyTorch.
-    let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+    let optimizer = NetworkOptimizer::init(config.optimizer);
     let mut learner = Learner::new(trainee, optimizer, Schedule::new(config, 0));
     if let Some(manifest) = &job.resume {
         let step = manifest.step as usize;

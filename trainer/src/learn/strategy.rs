@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
-use burn::optim::Adam;
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -27,13 +26,14 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::learn::checkpoint::{CheckpointFolder, PARTS, PartCheckpointer, RunIdentity};
 use crate::learn::feed::Feed;
+use crate::learn::optimizer::NetworkOptimizer;
 use crate::learn::sample::Sampler;
 use crate::learn::schedule::Schedule;
 use crate::learn::trainee::Trainee;
 use crate::log::row::{IMAGES_PER_SECOND, LEARNING_RATE, LazyRow};
 
-/// The optimizer: Adam for every parameter.
-pub type TraineeOptimizer<B> = OptimizerAdaptor<Adam, Trainee<B>, B>;
+/// The optimizer, as burn-train steps it.
+pub type TraineeOptimizer<B> = OptimizerAdaptor<NetworkOptimizer, Trainee<B>, B>;
 
 /// burn-train's learning components, as this trainer fills them in.
 pub type Components<B> = LearningComponentsMarker<B, Schedule, Trainee<B>, TraineeOptimizer<B>>;
