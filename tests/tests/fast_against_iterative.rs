@@ -17,8 +17,8 @@ use impasto_test_support::test_data;
 /// Side of the pictures: small, so that the test is; `impasto compare` gives the figures at 256.
 const SIDE: usize = 128;
 
-/// Evaluations of loss and gradient that L-BFGS must need, from the photo, to get as far as the network. The
-/// styles that ship were trained for minutes on two CPU cores; at 256² they are worth 5 to 15 steps.
+/// Evaluations of loss and gradient that L-BFGS must need, from the photo, to get as far as the network: docs/iterative.md
+/// has what the shipped styles are worth at 256².
 const EQUIVALENT_STEPS: usize = 5;
 
 const STYLES: [(&str, &str); 2] = [("wave", "mondrian"), ("starry_night", "wave")];

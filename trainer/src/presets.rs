@@ -82,7 +82,7 @@ impl Preset {
             Preset::Cpu => TrainConfig {
                 image_size: 160,
                 batch_size: 1,
-                steps: 1300,
+                steps: 2000,
                 steps_per_checkpoint: 100,
                 sample_every: 100,
                 validation_photos: 2,

@@ -130,3 +130,40 @@ fn compare_writes_pictures_plots_and_tables() {
     let line = failure(&mut studio.impasto(&[&args[..], &["--model", "style.safetensors"]].concat()));
     assert!(line.contains("trained"), "{line}");
 }
+
+/// The objective is the training's own where the file tells its factors, and the same for every photo.
+#[test]
+fn compare_takes_the_factors_of_the_training_and_starts_where_it_is_told() {
+    let studio = Studio::new();
+    studio.picture("painting.png", 40, 40);
+    let report = |tv: f64, init: &str| {
+        let mut model = trained_model();
+        let factors = serde_json::json!({
+            "content": { "relu2_1": 0.5 }, "style": { "relu1_1": 0.25, "relu2_1": 2.0 }, "tv": tv,
+        });
+        model.amend(|metadata| {
+            let training = metadata.training.as_mut().expect("a training");
+            training.balance = Some(serde_json::from_value(factors).expect("factors"));
+        });
+        model.save(studio.path("trained.safetensors")).expect("saved");
+        let args = ["compare", "photo.png", "--painting", "painting.png", "-o", "out", "--size", "32"];
+        let more =
+            ["--steps", "2", "--model", "trained.safetensors", "--json", "--overwrite", "--init", init];
+        let output = studio.impasto(&[&args[..], &more].concat()).output().expect("it ran");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let table = std::fs::read_to_string(studio.path("out/report.md")).expect("a table");
+        (serde_json::from_slice::<Value>(&output.stdout).expect("JSON"), table)
+    };
+    let loss = |report: &Value, of: &str, which: &str| report["rows"][0][of][which].as_f64().expect("a loss");
+    let (once, table) = report(1.0, "content");
+    let (thrice, _) = report(3.0, "content");
+    assert_eq!((&once["balance_of_training"], &once["init"]), (&Value::Bool(true), &"content".into()));
+    assert!(table.contains("losses of its training, L-BFGS from the photo, 2 evaluations"), "{table}");
+    let ratio = loss(&thrice, "unpainted", "tv") / loss(&once, "unpainted", "tv");
+    assert!((ratio - 3.0).abs() < 1e-4, "{ratio}");
+    assert_eq!(loss(&thrice, "unpainted", "style"), loss(&once, "unpainted", "style"));
+    // Noise has nothing of the photo, and two evaluations do not find it.
+    let (noise, table) = report(1.0, "noise");
+    assert!(loss(&noise, "gatys", "content") > loss(&once, "gatys", "content"), "{noise}");
+    assert!(noise["init"] == "noise" && table.contains("L-BFGS from noise"), "{table}");
+}

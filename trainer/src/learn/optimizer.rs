@@ -131,8 +131,7 @@ mod tests {
     use super::*;
 
     fn random(name: &str, shape: [usize; 2], size: f32) -> Tensor<Flex, 2> {
-        let values: Vec<f32> =
-            uniform(1, name, shape.iter().product()).map(|value| value as f32 * size).collect();
+        let values: Vec<f32> = uniform(1, name, shape.iter().product()).map(|value| value * size).collect();
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
 
