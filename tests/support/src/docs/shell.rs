@@ -249,10 +249,10 @@ mod tests {
         assert_eq!(run("sh -c 'echo no such file >&2; exit 1'", &failing("no such file")), Ok(()));
         assert!(run("sh -c 'echo no such file >&2; exit 1'", &failing("another reason")).is_err());
         assert!(run("sh -c 'exit 2'", &failing("")).is_err());
-        assert_eq!(
-            run("sh -c 'trap \"exit 130\" INT; echo ready; while :; do sleep 0.1; done'", &until("ready")),
-            Ok(())
-        );
+        // A shell cannot trap what was ignored when it began, as it is where the tests themselves run in the background.
+        let endless =
+            "env --default-signal=INT sh -c 'trap \"exit 130\" INT; echo ready; while :; do sleep 0.1; done'";
+        assert_eq!(run(endless, &until("ready")), Ok(()));
         assert!(run("echo done", &until("ready")).unwrap_err().contains("it did not print `ready`"));
         assert_eq!(run("echo a", &Rule::replace("echo", &[("a", "b")])), Ok(()));
         assert!(run("echo a", &Rule::replace("echo", &[("z", "b")])).unwrap_err().contains("not in it"));
