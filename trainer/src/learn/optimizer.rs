@@ -1,7 +1,7 @@
 //! The optimizer of the network: Muon for the inner kernels and Adam for the rest, or Adam for everything.
 //!
-//! A training step costs what the loss network costs, whatever is done with its gradient, so an optimizer that needs
-//! fewer steps is time saved. Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") takes the
+//! Most of a training step is the loss network's, whatever is done with its gradient, so an optimizer that needs fewer
+//! steps is time saved. Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") takes the
 //! momentum of a kernel's gradient as a matrix `[out, in·k·k]` and moves the kernel along the nearest matrix whose
 //! rows are orthonormal: no direction of the kernel is left behind because its gradient is small. The first and last
 //! layers, the norms and the biases are Adam's (Kingma & Ba 2015), as its authors advise.
@@ -25,8 +25,7 @@ const KERNEL_STEP: f64 = 2.0;
 const ITERATIONS: usize = 5;
 const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
 
-/// Adam's memory of squared gradients beside Muon: 100 steps. The first steps' gradients are a hundred times the later
-/// ones, and with the usual 0.999 they hold Adam back for a thousand steps.
+/// Adam's memory of squared gradients beside Muon: 100 steps, which ends lower in short runs than the usual 1,000.
 const SHORT_MEMORY: f32 = 0.99;
 
 /// The optimizer; what of it serves a parameter is decided by the parameter's shape.
@@ -101,9 +100,9 @@ fn is_inner_kernel(dims: &[usize]) -> bool {
     matches!(dims, [_, _, 3, 3])
 }
 
-/// About the nearest matrix to `matrix` with orthonormal rows (columns, if it is taller than wide): the same singular vectors
-/// with singular values between 0.7 and 1.2, by Newton and Schulz's iteration `X ← aX + (bG + cG²) X`, `G = X Xᵀ`.
-/// A matrix of zeros stays one.
+/// About the nearest matrix to `matrix` with orthonormal rows (columns, if it is taller than wide): the same singular
+/// vectors with singular values about 1, by Newton and Schulz's iteration `X ← aX + (bG + cG²) X`, `G = X Xᵀ`. Values
+/// a thousand times below the largest stay smaller, and a matrix of zeros stays one.
 fn orthonormal<B: Backend>(matrix: Tensor<B, 2>) -> Tensor<B, 2> {
     let [rows, columns] = matrix.dims();
     let tall = rows > columns;
