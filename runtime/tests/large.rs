@@ -219,7 +219,7 @@ fn a_report_that_panics_leaves_a_stylizer_that_works() {
 }
 
 /// What needs the command: an environment of its own, limits, signals.
-#[cfg(all(feature = "cli", target_arch = "x86_64", unix))]
+#[cfg(all(feature = "cli", any(target_arch = "x86_64", target_arch = "aarch64"), unix))]
 mod command {
     use std::path::Path;
     use std::process::{Command, Output, Stdio};

@@ -12,6 +12,8 @@ pub const ISA_VARIABLE: &str = "IMPASTO_ISA";
 pub enum Isa {
     /// Plain safe Rust: any processor, and the reference for the others.
     Portable,
+    /// AArch64 with NEON, which all of them have: 4 floats at a time.
+    Neon,
     /// x86-64 with AVX2 and FMA: 8 floats at a time.
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL): 16 floats at a time.
@@ -24,12 +26,13 @@ pub enum Isa {
 
 impl Isa {
     /// All, from the slowest to the fastest.
-    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+    pub const ALL: [Isa; 6] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// Its name in [`ISA_VARIABLE`] and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512bf16",
@@ -48,6 +51,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl");
             match self {
                 Isa::Portable => true,
+                Isa::Neon => false,
                 Isa::Avx2 => avx2,
                 Isa::Avx512 => avx512,
                 Isa::Avx512Bf16 => avx512 && is_x86_feature_detected!("avx512bf16"),
@@ -58,7 +62,7 @@ impl Isa {
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            self == Isa::Portable
+            self == Isa::Portable || (cfg!(target_arch = "aarch64") && self == Isa::Neon)
         }
     }
 

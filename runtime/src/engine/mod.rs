@@ -1,7 +1,7 @@
 //! The CPU engine: runs a transform network on one frame.
 //!
 //! - `plain`: safe Rust, pass by pass; the reference for the rest, and what runs where there is nothing better
-//! - `fast`: the same network by rows, with kernels for AVX2, AVX-512 and bf16
+//! - `fast`: the same network by rows, with kernels for NEON, AVX2, AVX-512 and bf16
 //! - `lower`: every kind of convolution as plain ones, for both
 //! - `isa`: which instruction set is used; `cpu`: the processor's name
 //! - `tile`: how large pictures are cut, and where their activations are kept
@@ -11,7 +11,7 @@
 //! Results do not depend on the number of threads, and are the same from run to run on the same instruction set.
 
 mod cpu;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod fast;
 mod isa;
 mod lower;
@@ -119,7 +119,7 @@ pub struct StageTime {
 
 enum Path {
     Plain(Box<PlainPath>),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     Fast(Box<fast::FastEngine>),
 }
 
@@ -167,7 +167,7 @@ impl Engine {
             Precision::Auto => isa.gains_from_bf16() && invisible,
         };
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         if let Some(engine) = fast::FastEngine::new(model, isa, bf16, threads)? {
             let threads = engine.threads();
             return Ok(Engine { path: Path::Fast(Box::new(engine)), isa, precision, threads });
@@ -182,7 +182,7 @@ impl Engine {
     pub fn with_tile(mut self, tile: Tile) -> Self {
         match &mut self.path {
             Path::Plain(plain) => plain.engine.set_tile(tile),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Path::Fast(engine) => engine.set_tile(tile),
         }
         self
@@ -207,7 +207,7 @@ impl Engine {
     pub fn profile(&self) -> Vec<StageTime> {
         match &self.path {
             Path::Plain(..) => Vec::new(),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Path::Fast(engine) => engine.profile(),
         }
     }
@@ -266,7 +266,7 @@ impl Engine {
                     }
                 }
             }
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             Path::Fast(engine) => engine.run(rgb, width, height, painted, progress),
         }
     }

@@ -42,6 +42,7 @@ use plan::Plan;
 use program::{Columns, Kernel, Program, Source, Target};
 use watch::Watch;
 
+#[cfg(target_arch = "x86_64")]
 pub(super) use kernels::amx::is_available as amx_is_available;
 
 /// A style model packed for an instruction set, with the threads that run it.

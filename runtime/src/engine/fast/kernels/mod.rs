@@ -1,17 +1,22 @@
 //! The inner loops: what they are given, and the table of them for each instruction set.
 //!
-//! Every loop is written once over [`lanes::Lanes`] (`rows`, `tiles`, `winograd`), and compiled for AVX2 and for
-//! AVX-512 through the [`kernels`] macro. The bf16 dot products (`dot_bf16`) and the matrix tiles (`amx`) are
-//! their own.
+//! Every loop is written once over [`lanes::Lanes`] (`rows`, `tiles`, `winograd`), and compiled for AVX2, AVX-512 and
+//! NEON through the [`kernels`] macro. NEON's tiles (`neon`), the bf16 dot products (`dot_bf16`) and the matrix tiles
+//! (`amx`) are their own.
 
 #![allow(clippy::needless_range_loop, reason = "registers are arrays of arrays: indices say which is meant")]
 
+#[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod dot_bf16;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
 mod tiles;
 mod winograd;
 
@@ -94,7 +99,7 @@ pub(super) struct Tile {
     pub(super) out_pixel: usize,
 }
 
-/// A function that computes a tile of so many pixels and so many registers of outputs.
+/// A function that computes a tile of so many pixels and one or two times [`Kernels::lanes`] outputs.
 pub(super) type TileFn = unsafe fn(&Tile, usize, usize);
 
 /// Winograd's input transform of a line of 6×6 patches, 4 apart.
@@ -150,7 +155,7 @@ pub(super) struct SumColumns {
 /// Its functions may run only where the instruction set is available; the pointers they are given must be valid
 /// for what their argument's documentation says.
 pub(super) struct Kernels {
-    /// Floats in a register.
+    /// Outputs that a tile takes once or twice: a register of them, on NEON a pair of registers.
     pub(super) lanes: usize,
     /// Largest tile: pixels.
     pub(super) pixels: usize,
@@ -181,7 +186,7 @@ pub(super) struct DotKernel {
 
 /// Compiles every loop for an instruction set.
 macro_rules! kernels {
-    ($(#[$attribute:meta])* $name:ident, $lanes:ty, $features:literal, $pixels:literal, $tile:ident, $dot:expr) => {
+    ($(#[$attribute:meta])* $name:ident, $lanes:ty, $features:literal, $outputs:literal, $pixels:literal, $tile:path, $dot:expr) => {
         $(#[$attribute])*
         static $name: Kernels = {
             #[target_feature(enable = $features)]
@@ -202,7 +207,7 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             unsafe fn tile(args: &Tile, pixels: usize, registers: usize) {
                 // SAFETY: as above.
-                unsafe { tiles::$tile::<$lanes>(args, pixels, registers) }
+                unsafe { $tile(args, pixels, registers) }
             }
             #[target_feature(enable = $features)]
             unsafe fn input_transform(args: &InputTransform) {
@@ -230,7 +235,7 @@ macro_rules! kernels {
                 unsafe { rows::sum_columns(args) }
             }
             Kernels {
-                lanes: <$lanes as lanes::Lanes>::N,
+                lanes: $outputs,
                 pixels: $pixels,
                 tile,
                 dot: $dot,
@@ -247,49 +252,88 @@ macro_rules! kernels {
     };
 }
 
-kernels!(AVX2, lanes::Avx2, "avx2,fma", 6, tile_of_6, None);
-kernels!(AVX512, lanes::Avx512<false>, "avx512f,avx512bw,avx512vl,fma", 14, tile_of_14, None);
 kernels!(
+    #[cfg(target_arch = "aarch64")]
+    NEON,
+    lanes::Neon,
+    "neon",
+    8,
+    6,
+    neon::tile,
+    None
+);
+kernels!(
+    #[cfg(target_arch = "x86_64")]
+    AVX2,
+    lanes::Avx2,
+    "avx2,fma",
+    8,
+    6,
+    tiles::tile_of_6::<lanes::Avx2>,
+    None
+);
+kernels!(
+    #[cfg(target_arch = "x86_64")]
+    AVX512,
+    lanes::Avx512<false>,
+    "avx512f,avx512bw,avx512vl,fma",
+    16,
+    14,
+    tiles::tile_of_14::<lanes::Avx512<false>>,
+    None
+);
+kernels!(
+    #[cfg(target_arch = "x86_64")]
     AVX512_BF16,
     lanes::Avx512<true>,
     "avx512f,avx512bw,avx512vl,avx512bf16,fma",
+    16,
     14,
-    tile_of_14,
+    tiles::tile_of_14::<lanes::Avx512<true>>,
     Some(DotKernel { pixels: 14, run: 1, tile: dot_bf16::tile, beats_winograd: false })
 );
 kernels!(
+    #[cfg(target_arch = "x86_64")]
     AMX,
     lanes::Avx512<true>,
     "avx512f,avx512bw,avx512vl,avx512bf16,fma",
+    16,
     14,
-    tile_of_14,
+    tiles::tile_of_14::<lanes::Avx512<true>>,
     Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::tile, beats_winograd: true })
 );
 
 // `AMX` with its matrix unit in plain Rust.
 kernels!(
-    #[cfg(test)]
+    #[cfg(all(test, target_arch = "x86_64"))]
     AMX_EMULATED,
     lanes::Avx512<true>,
     "avx512f,avx512bw,avx512vl,avx512bf16,fma",
+    16,
     14,
-    tile_of_14,
+    tiles::tile_of_14::<lanes::Avx512<true>>,
     Some(DotKernel { pixels: amx::PIXELS, run: amx::RUN, tile: amx::emulated::tile, beats_winograd: true })
 );
 
 /// The matrix unit's kernels as far as they run without it; none without AVX512-BF16.
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 pub(super) fn emulated_amx() -> Option<&'static Kernels> {
     Isa::Avx512Bf16.is_available().then_some(&AMX_EMULATED)
 }
 
-/// The kernels of an instruction set; none for the portable path.
+/// The kernels of an instruction set; none for the portable path and for another architecture's.
 pub(super) fn of(isa: Isa) -> Option<&'static Kernels> {
     match isa {
-        Isa::Portable => None,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => Some(&NEON),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(&AVX2),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => Some(&AVX512),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16 => Some(&AVX512_BF16),
+        #[cfg(target_arch = "x86_64")]
         Isa::Amx => Some(&AMX),
+        _ => None,
     }
 }

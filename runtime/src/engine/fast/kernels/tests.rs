@@ -3,6 +3,7 @@
 //! What is written lies between guards, which must be whole afterwards; what is read has no spare value at its end,
 //! so that a memory checker finds a read too many.
 
+#[cfg(target_arch = "x86_64")]
 mod matrix_unit;
 mod rows;
 mod tiles;
@@ -11,7 +12,9 @@ mod winograd;
 
 use std::ops::Range;
 
-use super::{Kernels, emulated_amx, of};
+#[cfg(target_arch = "x86_64")]
+use super::emulated_amx;
+use super::{Kernels, of};
 use crate::engine::Isa;
 use impasto_checkpoints::random::uniform;
 
@@ -19,7 +22,9 @@ use impasto_checkpoints::random::uniform;
 fn kernels() -> Vec<(&'static str, &'static Kernels)> {
     let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     let native = isas.filter_map(|isa| Some((isa.name(), of(isa)?)));
-    native.chain(emulated_amx().map(|kernels| ("emulated amx", kernels))).collect()
+    #[cfg(target_arch = "x86_64")]
+    let native = native.chain(emulated_amx().map(|kernels| ("emulated amx", kernels)));
+    native.collect()
 }
 
 /// `count` values in [−1, 1).
