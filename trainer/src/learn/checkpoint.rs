@@ -26,7 +26,7 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 
 /// Version of the manifest; another one is not read.
-const MANIFEST_VERSION: u64 = 2;
+const MANIFEST_VERSION: u64 = 3;
 const MANIFEST: &str = "manifest.json";
 
 /// The parts of a checkpoint, as burn-train divides a learner.
@@ -36,7 +36,7 @@ pub const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of the manifest, 2.
+    /// Version of the manifest, 3.
     pub version: u64,
     /// Version of the trainer.
     pub tool: String,

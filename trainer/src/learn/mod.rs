@@ -20,6 +20,7 @@ pub mod clip;
 pub mod criterion;
 pub mod feed;
 pub mod gain;
+pub mod muon;
 pub mod optimizer;
 pub mod sample;
 pub mod schedule;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
-use burn::optim::adaptor::OptimizerAdaptor;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::train::checkpoint::{AsyncCheckpointer, CheckpointingAction, CheckpointingStrategy};
@@ -33,7 +32,7 @@ use crate::learn::trainee::Trainee;
 use crate::log::row::{IMAGES_PER_SECOND, LEARNING_RATE, LazyRow};
 
 /// The optimizer, as burn-train steps it.
-pub type TraineeOptimizer<B> = OptimizerAdaptor<NetworkOptimizer, Trainee<B>, B>;
+pub type TraineeOptimizer<B> = NetworkOptimizer<Trainee<B>, B>;
 
 /// burn-train's learning components, as this trainer fills them in.
 pub type Components<B> = LearningComponentsMarker<B, Schedule, Trainee<B>, TraineeOptimizer<B>>;
