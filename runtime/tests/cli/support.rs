@@ -61,7 +61,8 @@ impl Studio {
                 if path.is_dir() {
                     below(&path, root, names);
                 } else {
-                    names.push(path.strip_prefix(root).expect("below").display().to_string());
+                    let name = path.strip_prefix(root).expect("below").display().to_string();
+                    names.push(name.replace(std::path::MAIN_SEPARATOR, "/"));
                 }
             }
         }

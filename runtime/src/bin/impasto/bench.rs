@@ -136,6 +136,9 @@ fn summary(mut times: Vec<f64>) -> [f64; 3] {
 
 /// The most memory that this process has held: Linux's `VmHWM`, which it gives in KiB. Unknown elsewhere.
 fn peak_rss_mb() -> Option<f64> {
+    if !cfg!(target_os = "linux") {
+        return None; // a file of that name would be another system's
+    }
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
