@@ -5,10 +5,14 @@ use crate::style_model::StyleModel;
 
 /// Name and file of every shipped style, by name.
 const STYLES: &[(&str, &[u8])] = &[
+    ("composition_vii", include_bytes!("../styles/composition_vii.safetensors")),
+    ("contrast_of_forms", include_bytes!("../styles/contrast_of_forms.safetensors")),
     ("mondrian", include_bytes!("../styles/mondrian.safetensors")),
     ("starry_night", include_bytes!("../styles/starry_night.safetensors")),
     ("the_scream", include_bytes!("../styles/the_scream.safetensors")),
+    ("udnie", include_bytes!("../styles/udnie.safetensors")),
     ("wave", include_bytes!("../styles/wave.safetensors")),
+    ("woman_with_hat", include_bytes!("../styles/woman_with_hat.safetensors")),
 ];
 
 /// Names of the shipped styles.

@@ -3,7 +3,7 @@
 //! `cargo run --release -p impasto-benches --example smooth -- [--strength S] [--crops DIR] DATA [PHOTO…]`
 //!
 //! `DATA` is the folder of real data (`flow/` with Middlebury's pairs, `photos/eval/`); without photos all of its
-//! eval photos are used. Prints Markdown tables for the four shipped styles:
+//! eval photos are used. Prints Markdown tables for four shipped styles:
 //! - **clips**: 60 frames of pan, zoom, both and a still camera over each photo, with camera noise (σ = 3 of 255).
 //!   *Change*: mean absolute difference of consecutive painted frames along the true motion, in 255ths;
 //! - **Middlebury**: the pair once, and to and fro with camera noise, on pixels that both frames show;
@@ -31,7 +31,7 @@ use measure::{change, distance, distance_within, ghost, mean, sharpness};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The styles that ship with the project.
+/// Styles that ship with the project.
 const STYLES: [&str; 4] = ["wave", "starry_night", "mondrian", "the_scream"];
 /// Frames of a Middlebury pair to and fro.
 const TO_AND_FRO: usize = 12;

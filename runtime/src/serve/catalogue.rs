@@ -97,9 +97,16 @@ impl Entry {
     }
 }
 
-/// `starry_night` as `Starry Night`.
+/// `starry_night` as `Starry Night`, `contrast_of_forms` as `Contrast of Forms`, `composition_vii` as `Composition VII`.
 fn title(name: &str) -> String {
-    let words = name.split(['_', '-', ' ']).filter(|word| !word.is_empty()).map(|word| {
+    let words = name.split(['_', '-', ' ']).filter(|word| !word.is_empty());
+    let words = words.enumerate().map(|(at, word)| {
+        if at > 0 && ["a", "and", "at", "in", "of", "on", "the", "with"].contains(&word) {
+            return word.to_owned();
+        }
+        if at > 0 && word.chars().all(|letter| "ivx".contains(letter)) {
+            return word.to_uppercase();
+        }
         let mut letters = word.chars();
         let first = letters.next().into_iter().flat_map(char::to_uppercase);
         first.chain(letters).collect::<String>()
@@ -128,6 +135,8 @@ mod tests {
     fn titles_are_for_people_and_addresses_for_browsers() {
         assert_eq!(title("the_scream"), "The Scream");
         assert_eq!(title("été-2"), "Été 2");
+        assert_eq!(title("contrast_of_forms"), "Contrast of Forms");
+        assert_eq!(title("composition_vii"), "Composition VII");
         assert_eq!(title("__"), "");
         assert_eq!(percent_encoded("a b/é"), "a%20b%2F%C3%A9");
         let styles = Catalogue::of_names(&["my style"]).to_json();
