@@ -11,6 +11,7 @@ use cdp::{Browser, PATIENCE};
 use impasto::picture::{DecodeOptions, EncodeOptions, Picture};
 use impasto::serve::{ServeConfig, Server, Stopper};
 use impasto::{Frame, StylizerOptions};
+use impasto_checkpoints::shipped;
 use impasto_test_support::skipped;
 use serde_json::json;
 
@@ -135,7 +136,10 @@ fn a_picture_the_camera_and_every_setting() {
     scene.browser.wait("painted.dataset.count >= 1");
     scene.settle();
     assert!(difference(&scene.browser.canvas("painted"), &scene.browser.canvas("original")) > 8.0);
-    assert_eq!(scene.browser.number("document.querySelectorAll('.style').length"), 4.0);
+    assert_eq!(
+        scene.browser.number("document.querySelectorAll('.style').length"),
+        shipped::names().count() as f64
+    );
     scene
         .browser
         .wait("[...document.querySelectorAll('.style img')].every((image) => image.naturalWidth === 288)");
@@ -259,7 +263,9 @@ fn by_keyboard_alone_and_on_a_phone() {
     let Some(mut scene) = Scene::new("by_keyboard_alone_and_on_a_phone") else { return };
     let url = scene.url();
     scene.browser.open(&url);
-    scene.browser.wait("painted.dataset.count >= 1 && document.querySelectorAll('.style').length === 4");
+    let styles = shipped::names().count();
+    let shown = format!("document.querySelectorAll('.style').length === {styles}");
+    scene.browser.wait(&format!("painted.dataset.count >= 1 && {shown}"));
     scene.settle();
     let photo = scene.folder.path().join("photo.png");
     scene.repaint(|browser| browser.choose("#file", &photo));
