@@ -69,6 +69,26 @@ mod tests {
         }
     }
 
+    /// Each has the recipe that it was trained with, for anybody's machine: it names no path.
+    #[test]
+    fn every_shipped_style_has_its_recipe() {
+        for name in names() {
+            let path = format!("{}/recipes/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let recipe = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            // (A painting's title may hold a slash.)
+            let mut settings =
+                recipe.lines().filter(|line| !line.starts_with('#') && !line.starts_with("credit_work"));
+            assert!(settings.clone().any(|line| line == format!("name = \"{name}\"")), "{recipe}");
+            assert!(settings.all(|line| !line.contains('/')), "{recipe}");
+            let training = load(name).unwrap().metadata().training.clone().unwrap();
+            assert!(
+                recipe.contains(&format!("steps = {}\n", training.steps)),
+                "{name}: {} steps",
+                training.steps
+            );
+        }
+    }
+
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let error = load("sunflowers").unwrap_err().to_string();
