@@ -231,7 +231,7 @@ mod command {
     #[cfg(target_os = "linux")]
     use impasto_test_support::SmallDisk;
 
-    use super::{NO_FAST_PATH, fast, models, picture, skipped};
+    use super::{NO_FAST_PATH, fast, model, models, picture, skipped};
 
     /// A folder with a model, a picture, and an empty folder `scratch`.
     fn studio(width: usize, height: usize) -> TempDir {
@@ -327,14 +327,17 @@ mod command {
         refused(&studio, &scratch, &output, "are free");
     }
 
-    /// Ctrl-C while the scratch file is open: exit code 130, and neither it nor a picture is left.
+    /// Ctrl-C while the scratch file is open: exit code 130, and neither it nor a picture is left. Many layers on
+    /// few pixels, so that the file is open for long and needs little room.
     #[cfg(target_os = "linux")]
     #[test]
     fn an_interrupted_painting_leaves_nothing() {
         if fast().next().is_none() {
             return skipped("a scratch file", NO_FAST_PATH);
         }
-        let studio = studio(3000, 2000);
+        let studio = studio(900, 600);
+        let layers = format!("c9s1-8,d16,d64,{}u16,u8,c9s1-3", "R64,".repeat(50));
+        model(&layers, |_| {}).save(studio.path().join("style.safetensors")).expect("saved");
         let scratch = studio.path().join("scratch");
         let mut child = impasto(&studio, "4", &scratch).stderr(Stdio::piped()).spawn().unwrap();
         let open = |pid: u32| {
@@ -344,7 +347,9 @@ mod command {
         let started = Instant::now();
         while !open(child.id()) {
             assert!(started.elapsed() < Duration::from_secs(60), "no scratch file was opened");
-            assert!(child.try_wait().unwrap().is_none(), "it ended without one");
+            if child.try_wait().unwrap().is_some() {
+                panic!("it ended without one: {:?}", child.wait_with_output());
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
         Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
