@@ -15,6 +15,9 @@ use crate::presets::Preset;
 /// The dataset's name that means synthetic scenes, which need no photos.
 pub const DEAD_LEAVES: &str = "dead-leaves";
 
+/// First line of the file of resolved settings beside the result. A file without it is a person's, and stays.
+pub const WRITTEN_BY_US: &str = "# The settings of a run of impasto-train, all of them. Its next run replaces this file while this line is here.";
+
 /// Widest first layer: the widest inner layer has four times as many channels.
 const MAX_WIDTH: usize = impasto_checkpoints::MAX_CHANNELS / 4;
 
@@ -288,9 +291,12 @@ impl TrainConfig {
         self.log_dir.clone().unwrap_or_else(|| self.beside_output("log"))
     }
 
-    /// Where the resolved settings are saved: `NAME.toml` beside the output.
-    pub fn config_file(&self) -> PathBuf {
-        self.beside_output("toml")
+    /// Where the resolved settings are saved: `NAME.toml` beside the output, or `NAME.resolved.toml` when a file of
+    /// somebody else's is there: one that does not begin with [`WRITTEN_BY_US`].
+    pub fn settings_file(&self) -> PathBuf {
+        let path = self.beside_output("toml");
+        let ours = || std::fs::read(&path).is_ok_and(|text| text.starts_with(WRITTEN_BY_US.as_bytes()));
+        if !path.exists() || ours() { path } else { self.beside_output("resolved.toml") }
     }
 
     fn beside_output(&self, extension: &str) -> PathBuf {

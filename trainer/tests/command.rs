@@ -13,6 +13,7 @@ use impasto_checkpoints::{Architecture, Dtype, StyleModel};
 #[cfg(target_os = "linux")]
 use impasto_test_support::SmallDisk;
 use impasto_test_support::test_python;
+use impasto_trainer::config::WRITTEN_BY_US;
 
 #[test]
 fn a_run_leaves_the_model_its_settings_and_something_to_look_at() {
@@ -41,7 +42,7 @@ fn a_run_leaves_the_model_its_settings_and_something_to_look_at() {
     let training = metadata.training.clone().unwrap();
     assert_eq!((training.steps, training.loss_network.as_str()), (4, "random-vgg16"));
     let settings = fs::read_to_string(folder.path().join("a.toml")).unwrap();
-    assert_eq!(training.config.unwrap(), settings);
+    assert_eq!(settings.split_once('\n').unwrap(), (WRITTEN_BY_US, training.config.unwrap().as_str()));
     assert!(settings.contains("width = 2"));
     for file in ["a.sample.png", "a.log/train.csv", "a.log/valid.csv", "a.log/samples/step-000002.png"] {
         assert!(folder.path().join(file).is_file(), "{file}");
@@ -72,6 +73,28 @@ fn the_saved_settings_run_again_and_give_the_same_model() {
     again.args(["--config", "a.toml", "--overwrite"]);
     assert_success(&run(again));
     assert!(first == fs::read(folder.path().join("a.safetensors")).unwrap());
+}
+
+/// A settings file that a person wrote, with comments, stays as it is, also when it has the place where the resolved
+/// settings go; what the trainer wrote is replaced.
+#[test]
+fn a_settings_file_of_ones_own_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let own = "# larger batches are grainy\nbatch_size = 1\n";
+    fs::write(path("a.toml"), own).unwrap();
+    let output = run(tiny(folder.path(), &["--config", "a.toml", "--steps", "1"]));
+    assert_success(&output);
+    assert!(stderr(&output).contains("settings: a.resolved.toml"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(path("a.toml")).unwrap(), own);
+    assert!(fs::read_to_string(path("a.resolved.toml")).unwrap().contains("\nsteps = 1\n"));
+
+    fs::remove_file(path("a.toml")).unwrap();
+    for steps in ["2", "3"] {
+        assert_success(&run(tiny(folder.path(), &["--steps", steps, "--overwrite"])));
+        let settings = fs::read_to_string(path("a.toml")).unwrap();
+        assert!(settings.contains(&format!("\nsteps = {steps}\n")), "{settings}");
+    }
 }
 
 #[test]

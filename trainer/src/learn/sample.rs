@@ -11,7 +11,7 @@ use impasto::quality::bf16_psnr;
 use impasto_burn::TransformNet;
 use impasto_checkpoints::{Credit, LossBalance, Metadata, StyleModel, Training, write_atomically};
 
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, WRITTEN_BY_US};
 use crate::error::TrainError;
 use crate::learn::gain::folded;
 use crate::log::logger::Journal;
@@ -108,9 +108,9 @@ impl<B: Backend> Sampler<B> {
     /// [`TrainError::Model`] or [`TrainError::Io`]; the file that was there is still there then.
     pub fn write_model(&self, model: &StyleModel) -> Result<(), TrainError> {
         model.save(&self.config.output)?;
-        let path = self.config.config_file();
+        let path = self.config.settings_file();
         let text = self.config.to_toml()?;
-        write_atomically(&path, |out| out.write_all(text.as_bytes()))
+        write_atomically(&path, |out| write!(out, "{WRITTEN_BY_US}\n{text}"))
             .map_err(|source| TrainError::io("write", &path, source))
     }
 }

@@ -94,6 +94,7 @@ fn report(job: &Job, outcome: &Outcome, reporter: &Reporter) {
             let time = duration_text(outcome.seconds);
             reporter.note(&format!("{output}: learned in {} steps, {time}", config.steps));
             reporter.note(&format!("sample: {}", latest_sample(config).display()));
+            reporter.note(&format!("settings: {}", config.settings_file().display()));
         }
     }
     reporter.note(&format!(
