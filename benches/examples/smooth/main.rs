@@ -1,9 +1,10 @@
 //! What `--smooth` does to a painted video: flicker, sharpness, drift, cuts, ghosts, time.
 //!
-//! `cargo run --release -p impasto-benches --example smooth -- [--strength S] [--crops DIR] DATA [PHOTO…]`
+//! `cargo run --release -p impasto-benches --example smooth -- [--strength S] [--crops DIR] [--styles NAME,…]
+//! DATA [PHOTO…]`
 //!
 //! `DATA` is the folder of real data (`flow/` with Middlebury's pairs, `photos/eval/`); without photos all of its
-//! eval photos are used. Prints Markdown tables for four shipped styles:
+//! eval photos are used. Prints Markdown tables for the styles, all that ship unless told:
 //! - **clips**: 60 frames of pan, zoom, both and a still camera over each photo, with camera noise (σ = 3 of 255).
 //!   *Change*: mean absolute difference of consecutive painted frames along the true motion, in 255ths;
 //! - **Middlebury**: the pair once, and to and fro with camera noise, on pixels that both frames show;
@@ -31,8 +32,6 @@ use measure::{change, distance, distance_within, ghost, mean, sharpness};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Styles that ship with the project.
-const STYLES: [&str; 4] = ["wave", "starry_night", "mondrian", "the_scream"];
 /// Frames of a Middlebury pair to and fro.
 const TO_AND_FRO: usize = 12;
 /// Frames of the clips with a cut and with an object.
@@ -41,26 +40,32 @@ const SHORT: usize = 16;
 struct Bench {
     strength: f32,
     crops: Option<PathBuf>,
-    styles: Vec<(&'static str, Stylizer)>,
+    styles: Vec<(String, Stylizer)>,
 }
 
 fn main() -> Outcome<()> {
     let (mut strength, mut crops, mut paths) = (Smoother::DEFAULT_STRENGTH, None, Vec::new());
+    let mut names: Vec<String> = impasto::checkpoints::shipped::names().map(str::to_owned).collect();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
         match argument.as_str() {
             "--strength" => strength = value()?.parse()?,
+            "--styles" => names = value()?.split(',').map(str::to_owned).collect(),
             "--crops" => crops = Some(PathBuf::from(value()?)),
             _ => paths.push(PathBuf::from(argument)),
         }
     }
-    let (data, photos) =
-        paths.split_first().ok_or("usage: smooth [--strength S] [--crops DIR] DATA [PHOTO…]")?;
+    let (data, photos) = paths
+        .split_first()
+        .ok_or("usage: smooth [--strength S] [--crops DIR] [--styles NAME,…] DATA [PHOTO…]")?;
     let photos = if photos.is_empty() { eval_photos(data)? } else { photos.to_vec() };
     let photos = photos.iter().map(|path| open(path)).collect::<Outcome<Vec<_>>>()?;
-    let styles = STYLES.map(|name| Ok((name, Stylizer::shipped(name)?)));
-    let styles = styles.into_iter().collect::<Outcome<Vec<_>>>()?;
+    let styles = names.into_iter().map(|name| {
+        let style = Stylizer::shipped(&name)?;
+        Ok((name, style))
+    });
+    let styles = styles.collect::<Outcome<Vec<_>>>()?;
     let bench = Bench { strength, crops, styles };
     println!("Strength {strength}, σ = {} of 255, {} photos.\n", clip::NOISE, photos.len());
     bench.clips(&photos)?;
