@@ -5,7 +5,7 @@ use impasto::checkpoints::random::uniform;
 use impasto::checkpoints::{
     Activation, Architecture, InputRange, Layer, Layers, Metadata, Output, Padding, StyleModel, Upsampling,
 };
-use impasto::engine::{Engine, Isa, PaintedMut};
+use impasto::engine::{Engine, ISA_VARIABLE, Isa, PaintedMut};
 
 /// What a test paints: RGB bytes with their size.
 pub struct Photo {
@@ -37,9 +37,13 @@ pub fn fast_isas() -> Vec<Isa> {
     all_isas().into_iter().filter(|&isa| isa != Isa::Portable).collect()
 }
 
-/// The instruction sets that this machine has.
+/// The instruction sets that this machine has; only the one that `IMPASTO_ISA` names, if it does.
 pub fn all_isas() -> Vec<Isa> {
-    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    let asked = std::env::var(ISA_VARIABLE).ok().filter(|name| !name.is_empty());
+    let wanted = |isa: &Isa| isa.is_available() && asked.as_ref().is_none_or(|name| name == isa.name());
+    let isas: Vec<_> = Isa::ALL.into_iter().filter(wanted).collect();
+    assert!(!isas.is_empty(), "{ISA_VARIABLE}={asked:?}: not here");
+    isas
 }
 
 pub fn engine(model: &StyleModel, precision: Precision, threads: usize, isa: Isa) -> Engine {
