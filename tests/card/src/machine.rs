@@ -1,0 +1,271 @@
+//! A block of threads at work: warps in lock step, diverging and coming together again, barriers, faults.
+//!
+//! The lanes of a warp that stand at the lowest instruction go first, so that those which skipped something wait for
+//! the others behind it. Lanes that wait for a condition in a loop stand back until the rest has done what it can.
+
+use crate::lanes::{ALL, LANES, Row, Value, lanes};
+use crate::memory::{Memory, Ranges};
+
+/// What a card would stop at, and what this one does not know.
+pub type Fault = String;
+
+/// What an instruction does to the lanes of a mask.
+pub type Execute = fn(&mut Warp, &mut Block<'_>, &Op, u32) -> Result<(), Fault>;
+
+#[derive(Clone, Copy)]
+pub enum Run {
+    Compute(Execute),
+    /// Asks whether something has happened: the answer is the predicate in the first operand.
+    Ask(Execute),
+    Branch(usize),
+    /// `bar.sync`: the barrier's number and the threads it waits for (0: all) in `imm` (number | threads << 8).
+    Barrier,
+    Exit,
+}
+
+/// An instruction made ready: operands are rows of registers.
+pub struct Op {
+    pub run: Run,
+    pub guard: Option<(usize, bool)>,
+    pub r: [usize; 5],
+    pub imm: i64,
+    pub list: Vec<usize>,
+    pub line: usize,
+}
+
+/// A number that the hardware gives to a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
+    Thread(usize),
+    Threads(usize),
+    Block(usize),
+    Blocks(usize),
+    Lane,
+    LanesBelow,
+    Warp,
+}
+
+/// A kernel made ready.
+pub struct Program {
+    pub name: String,
+    pub code: Vec<Op>,
+    pub rows: usize,
+    pub constants: Vec<(usize, u32)>,
+    pub specials: Vec<(usize, Special)>,
+    /// Offset and size of each parameter.
+    pub params: Vec<(usize, usize)>,
+    pub shared: usize,
+    pub local: usize,
+}
+
+/// What one launch says.
+pub struct Launch<'a> {
+    pub program: &'a Program,
+    pub grid: [u32; 3],
+    pub threads: [u32; 3],
+    pub dynamic_shared: usize,
+    pub params: Vec<u8>,
+    pub ranges: &'a Ranges,
+}
+
+/// 32 threads.
+pub struct Warp {
+    pub rows: Vec<Row>,
+    pub memory: Memory,
+    live: u32,
+    at_barrier: u32,
+    asking: u32,
+    pcs: [usize; LANES],
+}
+
+/// A block of threads and its barriers.
+pub struct Block<'a> {
+    pub launch: &'a Launch<'a>,
+    pub shared: Vec<u128>,
+    /// Threads that have come to each barrier.
+    arrived: [u32; 16],
+    live: u32,
+}
+
+#[derive(PartialEq)]
+enum Rest {
+    /// All live lanes wait, or have ended.
+    Waiting,
+    /// Lanes ask for what has not happened.
+    Asking,
+}
+
+impl Warp {
+    fn new(launch: &Launch<'_>, first: usize, block: [u32; 3]) -> Self {
+        let program = launch.program;
+        let count = launch.threads.iter().product::<u32>() as usize;
+        let live = count.saturating_sub(first).min(LANES);
+        let mut rows = vec![[0xFFFF_FFFF; LANES]; program.rows];
+        for &(row, value) in &program.constants {
+            rows[row] = [value; LANES];
+        }
+        let [x, y, _] = launch.threads.map(|n| n as usize);
+        for &(row, special) in &program.specials {
+            rows[row] = std::array::from_fn(|lane| {
+                let thread = first + lane;
+                match special {
+                    Special::Thread(0) => (thread % x) as u32,
+                    Special::Thread(1) => (thread / x % y) as u32,
+                    Special::Thread(_) => (thread / x / y) as u32,
+                    Special::Threads(axis) => launch.threads[axis],
+                    Special::Block(axis) => block[axis],
+                    Special::Blocks(axis) => launch.grid[axis],
+                    Special::Lane => lane as u32,
+                    Special::LanesBelow => (1 << lane) - 1,
+                    Special::Warp => (first / LANES) as u32,
+                }
+            });
+        }
+        Self {
+            rows,
+            memory: Memory::new(program.local),
+            live: if live == LANES { ALL } else { (1 << live) - 1 },
+            at_barrier: 0,
+            asking: 0,
+            pcs: [0; LANES],
+        }
+    }
+
+    pub fn get<T: Value>(&self, row: usize) -> [T; LANES] {
+        T::get(&self.rows, row)
+    }
+
+    pub fn put<T: Value>(&mut self, row: usize, values: [T; LANES], mask: u32) {
+        T::put(&mut self.rows, row, values, mask);
+    }
+
+    pub fn predicate(&self, row: usize) -> u32 {
+        self.rows[row][0]
+    }
+
+    pub fn set_predicate(&mut self, row: usize, values: u32, mask: u32) {
+        let old = self.rows[row][0];
+        self.rows[row][0] = old & !mask | values & mask;
+    }
+
+    /// Goes on until no lane can.
+    fn run(&mut self, block: &mut Block<'_>) -> Result<Rest, Fault> {
+        let program = block.launch.program;
+        loop {
+            let ready = self.live & !self.at_barrier & !self.asking;
+            if ready == 0 {
+                let rest = if self.asking == 0 { Rest::Waiting } else { Rest::Asking };
+                self.asking = 0;
+                return Ok(rest);
+            }
+            let mut pc = lanes(ready).map(|lane| self.pcs[lane]).min().unwrap_or(0);
+            let mut mask = 0;
+            let mut next = usize::MAX;
+            for lane in lanes(ready) {
+                if self.pcs[lane] == pc {
+                    mask |= 1 << lane;
+                } else {
+                    next = next.min(self.pcs[lane]);
+                }
+            }
+            // These lanes go on alone until they reach others that are ready.
+            while mask != 0 && pc < next {
+                let op = program.code.get(pc).ok_or("the code ends without an exit")?;
+                let active = match op.guard {
+                    None => mask,
+                    Some((row, false)) => mask & self.predicate(row),
+                    Some((row, true)) => mask & !self.predicate(row),
+                };
+                let at = |fault: Fault| format!("{}, line {}: {fault}", program.name, op.line);
+                pc += 1;
+                match op.run {
+                    Run::Compute(execute) => {
+                        if active != 0 {
+                            execute(self, block, op, active).map_err(at)?;
+                        }
+                    }
+                    Run::Ask(execute) => {
+                        execute(self, block, op, active).map_err(at)?;
+                        let not_yet = active & !self.predicate(op.r[0]);
+                        if not_yet != 0 {
+                            lanes(mask).for_each(|lane| self.pcs[lane] = pc);
+                            self.asking |= not_yet;
+                            mask = 0;
+                        }
+                    }
+                    Run::Branch(target) => {
+                        if active == mask {
+                            pc = target;
+                        } else if active != 0 {
+                            lanes(mask & !active).for_each(|lane| self.pcs[lane] = pc);
+                            lanes(active).for_each(|lane| self.pcs[lane] = target);
+                            mask = 0;
+                        }
+                    }
+                    Run::Barrier => {
+                        lanes(mask).for_each(|lane| self.pcs[lane] = pc);
+                        self.at_barrier |= active;
+                        let number = (op.imm & 0xFF) as usize;
+                        let wanted = (op.imm >> 8) as u32;
+                        block.arrive(number, active.count_ones(), wanted).map_err(at)?;
+                        mask = 0;
+                    }
+                    Run::Exit => {
+                        lanes(mask).for_each(|lane| self.pcs[lane] = pc);
+                        self.live &= !active;
+                        block.live -= active.count_ones();
+                        mask = 0;
+                    }
+                }
+            }
+            lanes(mask).for_each(|lane| self.pcs[lane] = pc);
+        }
+    }
+}
+
+impl Block<'_> {
+    fn arrive(&mut self, number: usize, threads: u32, wanted: u32) -> Result<(), Fault> {
+        if wanted != 0 && wanted != self.launch.threads.iter().product::<u32>() {
+            return Err(format!("a barrier of {wanted} threads is not known"));
+        }
+        *self.arrived.get_mut(number).ok_or("there are 16 barriers")? += threads;
+        Ok(())
+    }
+}
+
+/// Runs one block to its end.
+pub fn run_block(launch: &Launch<'_>, block: [u32; 3]) -> Result<(), Fault> {
+    let count = launch.threads.iter().product::<u32>();
+    let bytes = launch.program.shared + launch.dynamic_shared;
+    // What nobody wrote is no number.
+    let shared = vec![u128::MAX; bytes.div_ceil(16)];
+    let mut state = Block { launch, shared, arrived: [0; 16], live: count };
+    let mut warps: Vec<Warp> =
+        (0..count as usize).step_by(LANES).map(|first| Warp::new(launch, first, block)).collect();
+    let mut idle = 0;
+    loop {
+        let mut asking = false;
+        for warp in &mut warps {
+            if warp.live != 0 {
+                asking |= warp.run(&mut state)? == Rest::Asking;
+            }
+        }
+        if state.live == 0 {
+            return Ok(());
+        }
+        // All live threads stand at one barrier: it opens.
+        if state.arrived.contains(&state.live) {
+            state.arrived = [0; 16];
+            warps.iter_mut().for_each(|warp| warp.at_barrier = 0);
+            idle = 0;
+        } else if asking && idle < 1_000_000 {
+            idle += 1;
+        } else {
+            let arrived: u32 = state.arrived.iter().sum();
+            return Err(format!(
+                "{}: no thread can go on: {arrived} of {} at a barrier",
+                launch.program.name, state.live
+            ));
+        }
+    }
+}
