@@ -396,6 +396,11 @@ pub fn recipe(parts: &[&str]) -> Option<Recipe> {
         "clz" if kind == "b64" => Some(unary!(u64 => u32, |a| a.leading_zeros())),
         "brev" if kind == "b32" => Some(unary!(u32 => u32, |a| a.reverse_bits())),
         "brev" if kind == "b64" => Some(unary!(u64 => u64, |a| a.reverse_bits())),
+        // The place of the highest bit, or how far it is from the top; all ones where there is none.
+        "bfind" if kind == "u32" && has("shiftamt") => {
+            Some(unary!(u32 => u32, |a| if a == 0 { u32::MAX } else { a.leading_zeros() }))
+        }
+        "bfind" if kind == "u32" => Some(unary!(u32 => u32, |a| a.checked_ilog2().unwrap_or(u32::MAX))),
         "bfe" if kind == "u32" => Some(ternary!(u32, u32, u32 => u32, |a: u32, at: u32, count: u32| {
             let (at, count) = (at & 255, count & 255);
             let shifted = if at < 32 { a >> at } else { 0 };

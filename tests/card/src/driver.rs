@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::lower::lower;
-use crate::machine::{Launch, Program, run_block};
+use crate::machine::{Launch, Processor, Program};
 use crate::memory::Ranges;
 use crate::ptx::{Space, parse};
 use crate::tensor::Map;
@@ -580,19 +580,21 @@ fn run(launch: &Launch<'_>) -> Result<(), String> {
     let place = |index: u64| [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(total);
     if cores <= 1 {
-        return (0..total).try_for_each(|index| run_block(launch, place(index)));
+        let mut processor = Processor::new(launch);
+        return (0..total).try_for_each(|index| processor.run(place(index)));
     }
     let next = AtomicU64::new(0);
     let first_fault = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
+                let mut processor = Processor::new(launch);
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= total {
                         return;
                     }
-                    if let Err(fault) = run_block(launch, place(index)) {
+                    if let Err(fault) = processor.run(place(index)) {
                         next.store(total, Ordering::Relaxed);
                         first_fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
                         return;

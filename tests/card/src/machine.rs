@@ -72,6 +72,8 @@ pub struct Launch<'a> {
 pub struct Warp {
     pub rows: Vec<Row>,
     pub memory: Memory,
+    /// Lanes that are threads of the block.
+    threads: u32,
     live: u32,
     at_barrier: u32,
     asking: u32,
@@ -96,11 +98,12 @@ enum Rest {
 }
 
 impl Warp {
-    fn new(launch: &Launch<'_>, first: usize, block: [u32; 3]) -> Self {
+    /// With everything in its registers that does not change from block to block.
+    fn new(launch: &Launch<'_>, first: usize) -> Self {
         let program = launch.program;
         let count = launch.threads.iter().product::<u32>() as usize;
-        let live = count.saturating_sub(first).min(LANES);
-        let mut rows = vec![[0xFFFF_FFFF; LANES]; program.rows];
+        let threads = count.saturating_sub(first).min(LANES);
+        let mut rows = vec![[u32::MAX; LANES]; program.rows];
         for &(row, value) in &program.constants {
             rows[row] = [value; LANES];
         }
@@ -113,7 +116,7 @@ impl Warp {
                     Special::Thread(1) => (thread / x % y) as u32,
                     Special::Thread(_) => (thread / x / y) as u32,
                     Special::Threads(axis) => launch.threads[axis],
-                    Special::Block(axis) => block[axis],
+                    Special::Block(_) => 0,
                     Special::Blocks(axis) => launch.grid[axis],
                     Special::Lane => lane as u32,
                     Special::LanesBelow => (1 << lane) - 1,
@@ -124,11 +127,22 @@ impl Warp {
         Self {
             rows,
             memory: Memory::new(program.local),
-            live: if live == LANES { ALL } else { (1 << live) - 1 },
+            threads: if threads == LANES { ALL } else { (1 << threads) - 1 },
+            live: 0,
             at_barrier: 0,
             asking: 0,
             pcs: [0; LANES],
         }
+    }
+
+    /// All threads to the start of the kernel, in the block at `place` of the grid.
+    fn begin(&mut self, program: &Program, place: [u32; 3]) {
+        for &(row, special) in &program.specials {
+            if let Special::Block(axis) = special {
+                self.rows[row] = [place[axis]; LANES];
+            }
+        }
+        (self.live, self.at_barrier, self.asking, self.pcs) = (self.threads, 0, 0, [0; LANES]);
     }
 
     pub fn get<T: Value>(&self, row: usize) -> [T; LANES] {
@@ -233,39 +247,56 @@ impl Block<'_> {
     }
 }
 
-/// Runs one block to its end.
-pub fn run_block(launch: &Launch<'_>, block: [u32; 3]) -> Result<(), Fault> {
-    let count = launch.threads.iter().product::<u32>();
-    let bytes = launch.program.shared + launch.dynamic_shared;
-    // What nobody wrote is no number.
-    let shared = vec![u128::MAX; bytes.div_ceil(16)];
-    let mut state = Block { launch, shared, arrived: [0; 16], live: count };
-    let mut warps: Vec<Warp> =
-        (0..count as usize).step_by(LANES).map(|first| Warp::new(launch, first, block)).collect();
-    let mut idle = 0;
-    loop {
-        let mut asking = false;
-        for warp in &mut warps {
-            if warp.live != 0 {
-                asking |= warp.run(&mut state)? == Rest::Asking;
+/// Blocks of one launch, run one after another in the same memory: a thread's registers hold what the last block left.
+pub struct Processor<'a> {
+    block: Block<'a>,
+    warps: Vec<Warp>,
+}
+
+impl<'a> Processor<'a> {
+    pub fn new(launch: &'a Launch<'a>) -> Self {
+        let threads = launch.threads.iter().product::<u32>() as usize;
+        let bytes = launch.program.shared + launch.dynamic_shared;
+        let block = Block { launch, shared: vec![0; bytes.div_ceil(16)], arrived: [0; 16], live: 0 };
+        Self { block, warps: (0..threads).step_by(LANES).map(|first| Warp::new(launch, first)).collect() }
+    }
+
+    /// Runs one block to its end.
+    pub fn run(&mut self, place: [u32; 3]) -> Result<(), Fault> {
+        let Self { block, warps } = self;
+        let launch = block.launch;
+        // What nobody wrote is no number.
+        block.shared.fill(u128::MAX);
+        block.arrived = [0; 16];
+        block.live = launch.threads.iter().product();
+        for warp in &mut *warps {
+            warp.begin(launch.program, place);
+        }
+        let mut idle = 0;
+        loop {
+            let mut asking = false;
+            for warp in &mut *warps {
+                if warp.live != 0 {
+                    asking |= warp.run(block)? == Rest::Asking;
+                }
             }
-        }
-        if state.live == 0 {
-            return Ok(());
-        }
-        // All live threads stand at one barrier: it opens.
-        if state.arrived.contains(&state.live) {
-            state.arrived = [0; 16];
-            warps.iter_mut().for_each(|warp| warp.at_barrier = 0);
-            idle = 0;
-        } else if asking && idle < 1_000_000 {
-            idle += 1;
-        } else {
-            let arrived: u32 = state.arrived.iter().sum();
-            return Err(format!(
-                "{}: no thread can go on: {arrived} of {} at a barrier",
-                launch.program.name, state.live
-            ));
+            if block.live == 0 {
+                return Ok(());
+            }
+            // All live threads stand at one barrier: it opens.
+            if block.arrived.contains(&block.live) {
+                block.arrived = [0; 16];
+                warps.iter_mut().for_each(|warp| warp.at_barrier = 0);
+                idle = 0;
+            } else if asking && idle < 1_000_000 {
+                idle += 1;
+            } else {
+                let arrived: u32 = block.arrived.iter().sum();
+                return Err(format!(
+                    "{}: no thread can go on: {arrived} of {} at a barrier",
+                    launch.program.name, block.live
+                ));
+            }
         }
     }
 }

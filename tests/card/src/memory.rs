@@ -14,25 +14,27 @@ pub const LOCAL: u64 = 0x4C4F_0000_0000_0000;
 pub const PARAM: u64 = 0x5041_0000_0000_0000;
 const WINDOW: u64 = 0xFFFF_0000_0000_0000;
 
-/// Allocated global memory: first and last byte + 1, in order.
+/// Allocated global memory: first and last byte + 1, in order, and bytes in all.
 #[derive(Clone, Debug, Default)]
-pub struct Ranges(Vec<(u64, u64)>);
+pub struct Ranges(Vec<(u64, u64)>, u64);
 
 impl Ranges {
     pub fn insert(&mut self, start: u64, bytes: u64) {
         let at = self.0.partition_point(|range| range.0 < start);
         self.0.insert(at, (start, start + bytes));
+        self.1 += bytes;
     }
 
     /// The bytes of the allocation that began there, which is none any more.
     pub fn remove(&mut self, start: u64) -> Option<u64> {
         let at = self.0.binary_search_by_key(&start, |range| range.0).ok()?;
         let (start, end) = self.0.remove(at);
+        self.1 -= end - start;
         Some(end - start)
     }
 
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|range| range.1 - range.0).sum()
+        self.1
     }
 
     /// The allocation that holds an address.

@@ -129,6 +129,8 @@ fn whole_numbers() {
     of_each("prmt.b32 %r9, %r8, 0, 0x0123;", &SAMPLES, u32::swap_bytes);
     of_each("bfi.b32 %r9, 5, %r8, 4, 8;", &SAMPLES, |x| x & !0xFF0 | 0x50);
     of_each("bfe.u32 %r9, %r8, 4, 8;", &SAMPLES, |x| x >> 4 & 0xFF);
+    of_each("bfind.u32 %r9, %r8;", &SAMPLES, |x| x.checked_ilog2().unwrap_or(u32::MAX));
+    of_each("bfind.shiftamt.u32 %r9, %r8;", &SAMPLES, |x| x.checked_ilog2().map_or(u32::MAX, |bit| 31 - bit));
     of_each("min.s32 %r9, %r8, 5;", &SAMPLES, |x| (x as i32).min(5) as u32);
     of_each("rem.u32 %r9, %r8, 7;", &SAMPLES, |x| x % 7);
     of_each("cvt.s16.s32 %h0, %r8; cvt.s32.s16 %r9, %h0;", &SAMPLES, |x| i32::from(x as i16) as u32);
