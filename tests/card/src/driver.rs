@@ -6,6 +6,7 @@
 //! | `IMPASTO_CARD_MEMORY` | megabytes of memory | 8192 |
 //! | `IMPASTO_CARD_PTXAS` | NVIDIA's assembler, which must take each kernel too | not asked |
 //! | `IMPASTO_CARD_KERNELS` | a folder into which each kernel's PTX is written | none |
+//! | `IMPASTO_CARD_LOG` | a file that gets a line a launch: kernel, blocks, threads, instructions of warps, bytes of global memory asked for | none |
 
 #![allow(clippy::missing_safety_doc, reason = "the functions are CUDA's, and so are their contracts")]
 
@@ -579,29 +580,47 @@ fn run(launch: &Launch<'_>) -> Result<(), String> {
     let total = x * y * z;
     let place = |index: u64| [(index % x) as u32, (index / x % y) as u32, (index / x / y) as u32];
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(total);
-    if cores <= 1 {
-        let mut processor = Processor::new(launch);
-        return (0..total).try_for_each(|index| processor.run(place(index)));
-    }
     let next = AtomicU64::new(0);
+    let work = Mutex::new([0; 2]);
     let first_fault = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                let mut processor = Processor::new(launch);
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= total {
-                        return;
-                    }
-                    if let Err(fault) = processor.run(place(index)) {
-                        next.store(total, Ordering::Relaxed);
-                        first_fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
-                        return;
-                    }
-                }
-            });
+    let take_blocks = || {
+        let mut processor = Processor::new(launch);
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= total {
+                break;
+            }
+            if let Err(fault) = processor.run(place(index)) {
+                next.store(total, Ordering::Relaxed);
+                first_fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+                break;
+            }
         }
-    });
+        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+        *work = std::array::from_fn(|at| work[at] + processor.work()[at]);
+    };
+    if cores <= 1 {
+        take_blocks();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(take_blocks);
+            }
+        });
+    }
+    log(launch, work.into_inner().unwrap_or_else(PoisonError::into_inner));
     first_fault.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// A line about a launch, where they are wanted.
+fn log(launch: &Launch<'_>, [instructions, bytes]: [u64; 2]) {
+    static FILE: OnceLock<Option<std::fs::File>> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let path = std::env::var_os("IMPASTO_CARD_LOG")?;
+        std::fs::OpenOptions::new().create(true).append(true).open(path).ok()
+    });
+    if let Some(mut file) = file.as_ref() {
+        let (blocks, threads) = (launch.grid.iter().product::<u32>(), launch.threads.iter().product::<u32>());
+        let _ = writeln!(file, "{} {blocks} {threads} {instructions} {bytes}", launch.program.name);
+    }
 }

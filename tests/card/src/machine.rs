@@ -78,6 +78,7 @@ pub struct Warp {
     at_barrier: u32,
     asking: u32,
     pcs: [usize; LANES],
+    instructions: u64,
 }
 
 /// A block of threads and its barriers.
@@ -132,6 +133,7 @@ impl Warp {
             at_barrier: 0,
             asking: 0,
             pcs: [0; LANES],
+            instructions: 0,
         }
     }
 
@@ -192,6 +194,7 @@ impl Warp {
                 };
                 let at = |fault: Fault| format!("{}, line {}: {fault}", program.name, op.line);
                 pc += 1;
+                self.instructions += 1;
                 match op.run {
                     Run::Compute(execute) => {
                         if active != 0 {
@@ -259,6 +262,12 @@ impl<'a> Processor<'a> {
         let bytes = launch.program.shared + launch.dynamic_shared;
         let block = Block { launch, shared: vec![0; bytes.div_ceil(16)], arrived: [0; 16], live: 0 };
         Self { block, warps: (0..threads).step_by(LANES).map(|first| Warp::new(launch, first)).collect() }
+    }
+
+    /// Instructions that warps have run, and bytes of global memory that lanes have asked for.
+    pub fn work(&self) -> [u64; 2] {
+        let warps = self.warps.iter();
+        warps.fold([0; 2], |sum, warp| [sum[0] + warp.instructions, sum[1] + warp.memory.global_bytes])
     }
 
     /// Runs one block to its end.

@@ -44,17 +44,18 @@ impl Ranges {
     }
 }
 
-/// A warp's local memory, and the allocation that it used last.
+/// A warp's local memory, the allocation that it used last, and the bytes of global memory that its lanes asked for.
 pub struct Memory {
     local: Vec<u64>,
     each: usize,
     last: (u64, u64),
+    pub global_bytes: u64,
 }
 
 impl Memory {
     pub fn new(each: usize) -> Self {
         let each = each.next_multiple_of(16);
-        Self { local: vec![u64::MAX; each * 32 / 8], each, last: (0, 0) }
+        Self { local: vec![u64::MAX; each * 32 / 8], each, last: (0, 0), global_bytes: 0 }
     }
 
     /// A pointer to `size` bytes, which the thread may read and write.
@@ -105,6 +106,7 @@ impl Memory {
                         return Err(format!("{size} bytes at {address:#x} are in no allocation"));
                     }
                 }
+                self.global_bytes += size as u64;
                 Ok(address as *mut u8)
             }
             Space::Param => {
