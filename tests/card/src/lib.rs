@@ -6,8 +6,18 @@
 //! (but see `IMPASTO_CARD_PTXAS`), or about what happens between streams, which are done at once here.
 //! `scripts/test-cuda` puts it all together.
 //!
-//! What it finds out that a card may not: memory that nobody wrote is no number (NaN), every access is checked against
-//! the allocations and the shared memory asked for, and its alignment too.
+//! What it finds out that a card may not: memory that nobody wrote is no number (NaN; allocations above 64 MiB begin as
+//! zeros), every access is checked against the allocations and the shared memory asked for, and its alignment too. What
+//! it does not: threads that race, and asynchronous copies that are read before they were waited for.
+//!
+//! | file | duty |
+//! | --- | --- |
+//! | `driver` | CUDA's calls: memory, modules, launches |
+//! | `ptx` | PTX as text into statements |
+//! | `lower` | statements into functions and rows of registers |
+//! | `machine` | blocks, warps, divergence, barriers |
+//! | `lanes`, `memory` | registers of 32 lanes; state spaces and what may be reached |
+//! | `alu`, `convert`, `access`, `matrix`, `mbarrier`, `tensor` | what instructions do |
 
 #![allow(missing_docs, reason = "a test's tool, not a library")]
 
