@@ -24,6 +24,7 @@ struct Lowering<'a> {
     code: Vec<Op>,
     guard: Option<(usize, bool)>,
     line: usize,
+    repeatable: bool,
 }
 
 /// Makes a kernel ready. `globals`: where the module's variables in global memory were put.
@@ -74,6 +75,7 @@ pub fn lower(
         code: Vec::new(),
         guard: None,
         line: 0,
+        repeatable: true,
     };
     let mut starts = Vec::with_capacity(function.body.len());
     let mut branches = Vec::new();
@@ -121,6 +123,7 @@ pub fn lower(
         params,
         shared: static_shared,
         local,
+        repeatable: lowering.repeatable,
     })
 }
 
@@ -135,6 +138,23 @@ impl Lowering<'_> {
 
     fn compute(&mut self, run: Execute, r: [usize; 5], imm: i64, list: Vec<usize>) {
         self.push(Run::Compute(run), r, imm, list);
+    }
+
+    /// What the lanes of a mask, all if there is no operand for it, do together.
+    fn together(
+        &mut self,
+        run: Execute,
+        mask: Option<&Operand>,
+        r: [usize; 5],
+        imm: i64,
+        list: Vec<usize>,
+    ) -> Result<(), Fault> {
+        let row = match mask {
+            Some(mask) => self.source(mask, Class::Word, "b32")?,
+            None => self.constant(u64::from(u32::MAX), Class::Word),
+        };
+        self.push(Run::Meet(run, row), r, imm, list);
+        Ok(())
     }
 
     fn new_rows(&mut self, class: Class) -> usize {
@@ -340,9 +360,7 @@ impl Lowering<'_> {
             "st" => self.store(&parts, operands),
             "atom" | "red" if !has("async") => self.atomic(&parts, operands),
             "bar" if parts[1..] == ["warp", "sync"] => {
-                // Lanes that are behind go first anyway, so whoever comes here comes with all that it waits for.
-                self.compute(|_, _, _, _| Ok(()), [0; 5], 0, Vec::new());
-                Ok(())
+                self.together(|_, _, _, _| Ok(()), operands.first(), [0; 5], 0, Vec::new())
             }
             "bar" | "barrier" if has("sync") && !has("cluster") => {
                 let number = |operand: Option<&Operand>| match operand {
@@ -372,8 +390,7 @@ impl Lowering<'_> {
                     Some(predicate) => vec![self.target(predicate, Class::Predicate)?],
                     None => Vec::new(),
                 };
-                self.compute(alu::shuffle, r, mode as i64, list);
-                Ok(())
+                self.together(alu::shuffle, operands.get(4), r, mode as i64, list)
             }
             "vote" => {
                 let mode = ["all", "any", "ballot", "uni"]
@@ -394,8 +411,7 @@ impl Lowering<'_> {
                     0,
                     0,
                 ];
-                self.compute(alu::vote, r, mode as i64, negated);
-                Ok(())
+                self.together(alu::vote, operands.get(2), r, mode as i64, negated)
             }
             "activemask" => {
                 let r = [self.target(&operands[0], Class::Word)?, 0, 0, 0, 0];
@@ -405,8 +421,7 @@ impl Lowering<'_> {
             "elect" => {
                 let Operand::Pair(_, predicate) = &operands[0] else { return unknown() };
                 let r = [self.target(predicate, Class::Predicate)?, 0, 0, 0, 0];
-                self.compute(alu::elect, r, 0, Vec::new());
-                Ok(())
+                self.together(alu::elect, operands.get(1), r, 0, Vec::new())
             }
             "mma" => self.mma(&parts, operands),
             "wmma" => self.wmma(&parts, operands),
@@ -426,6 +441,7 @@ impl Lowering<'_> {
         match (&operands[0], &operands[1]) {
             (target, Operand::Name(name)) if matches!(name.as_str(), "%globaltimer" | "%clock64") => {
                 let r = [self.target(target, Class::Wide)?, 0, 0, 0, 0];
+                self.repeatable = false;
                 self.compute(now, r, 0, Vec::new());
                 Ok(())
             }
@@ -578,6 +594,7 @@ impl Lowering<'_> {
 
     fn load(&mut self, parts: &[&str], operands: &[Operand]) -> Result<(), Fault> {
         let (space, size, mut flags) = Self::shape(parts)?;
+        self.repeatable &= parts.contains(&"nc") || !matches!(space, Space::Global | Space::Generic);
         let mut list = Vec::new();
         for target in Self::vector(&operands[0]) {
             let class = match target {
@@ -625,6 +642,7 @@ impl Lowering<'_> {
 
     fn atomic(&mut self, parts: &[&str], operands: &[Operand]) -> Result<(), Fault> {
         let (space, size, mut flags) = Self::shape(parts)?;
+        self.repeatable &= space == Space::Shared;
         let kind = parts[parts.len() - 1];
         let what = parts[1..].iter().find_map(|name| Atomic::of(name, kind));
         let what = what.ok_or("this operation is not known")?;
@@ -759,8 +777,7 @@ impl Lowering<'_> {
         for operand in &operands[1..4] {
             self.words(operand, false, &mut list)?;
         }
-        self.compute(matrix::multiply, [0; 5], matrix::pack(k, factors, sums), list);
-        Ok(())
+        self.together(matrix::multiply, None, [0; 5], matrix::pack(k, factors, sums), list)
     }
 
     fn wmma(&mut self, parts: &[&str], operands: &[Operand]) -> Result<(), Fault> {
@@ -796,8 +813,7 @@ impl Lowering<'_> {
             let c = self.words(&operands[3], false, &mut rows)?;
             let mut list = vec![a, b, c, d];
             list.extend(rows);
-            self.compute(matrix::multiply_fragments, [0; 5], imm, list);
-            return Ok(());
+            return self.together(matrix::multiply_fragments, None, [0; 5], imm, list);
         }
         // wmma.load.a.sync.aligned.layout.shape.space.type r, [p], stride
         let kind = Element::of(parts[parts.len() - 1]).ok_or_else(unknown)?;
@@ -808,6 +824,7 @@ impl Lowering<'_> {
             _ => return Err(unknown()),
         };
         let stores = parts[1] == "store";
+        self.repeatable &= stores || space_of(parts) == Space::Shared;
         let (registers, address, stride) = if stores {
             (&operands[1], &operands[0], operands.get(2))
         } else {
@@ -822,8 +839,7 @@ impl Lowering<'_> {
             None => self.constant(if by_rows { columns } else { rows } as u64, Class::Word),
         };
         let r = [usize::from(stores), row, space_number(space_of(parts)), stride, usize::from(narrow)];
-        self.compute(matrix::fragment, r, offset, list);
-        Ok(())
+        self.together(matrix::fragment, None, r, offset, list)
     }
 
     fn eight_by_eight(&mut self, parts: &[&str], operands: &[Operand]) -> Result<(), Fault> {
@@ -838,8 +854,7 @@ impl Lowering<'_> {
         let (row, narrow, offset) = self.address(address)?;
         let flags = usize::from(narrow) | usize::from(parts.contains(&"trans")) << 1;
         let r = [usize::from(stores), row, space_number(space_of(parts)), 0, flags];
-        self.compute(matrix::eight_by_eight, r, offset, list);
-        Ok(())
+        self.together(matrix::eight_by_eight, None, r, offset, list)
     }
 }
 

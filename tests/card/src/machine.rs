@@ -17,6 +17,8 @@ pub enum Run {
     Compute(Execute),
     /// Asks whether something has happened: the answer is the predicate in the first operand.
     Ask(Execute),
+    /// Waits for the lanes of a mask, in this row, that have not ended.
+    Meet(Execute, usize),
     Branch(usize),
     /// `bar.sync`: the barrier's number and the threads it waits for (0: all) in `imm` (number | threads << 8).
     Barrier,
@@ -56,6 +58,9 @@ pub struct Program {
     pub params: Vec<(usize, usize)>,
     pub shared: usize,
     pub local: usize,
+    /// Whether it reads global memory only where it does not write (`ld.global.nc`, copies), so that a second run on
+    /// the same memory changes nothing.
+    pub repeatable: bool,
 }
 
 /// What one launch says.
@@ -77,6 +82,7 @@ pub struct Warp {
     live: u32,
     at_barrier: u32,
     asking: u32,
+    meeting: u32,
     pcs: [usize; LANES],
     instructions: u64,
 }
@@ -132,6 +138,7 @@ impl Warp {
             live: 0,
             at_barrier: 0,
             asking: 0,
+            meeting: 0,
             pcs: [0; LANES],
             instructions: 0,
         }
@@ -144,7 +151,8 @@ impl Warp {
                 self.rows[row] = [place[axis]; LANES];
             }
         }
-        (self.live, self.at_barrier, self.asking, self.pcs) = (self.threads, 0, 0, [0; LANES]);
+        (self.live, self.pcs) = (self.threads, [0; LANES]);
+        (self.at_barrier, self.asking, self.meeting) = (0, 0, 0);
     }
 
     pub fn get<T: Value>(&self, row: usize) -> [T; LANES] {
@@ -164,11 +172,28 @@ impl Warp {
         self.rows[row][0] = old & !mask | values & mask;
     }
 
+    /// Lets go on those that wait for each other and are all there.
+    fn meet(&mut self, program: &Program) {
+        let mut rest = self.meeting;
+        while rest != 0 {
+            let pc = self.pcs[rest.trailing_zeros() as usize];
+            let group =
+                lanes(rest).filter(|&lane| self.pcs[lane] == pc).fold(0, |mask, lane| mask | 1 << lane);
+            rest &= !group;
+            if let Run::Meet(_, row) = program.code[pc].run
+                && self.rows[row][group.trailing_zeros() as usize] & self.live & !group == 0
+            {
+                self.meeting &= !group;
+            }
+        }
+    }
+
     /// Goes on until no lane can.
     fn run(&mut self, block: &mut Block<'_>) -> Result<Rest, Fault> {
         let program = block.launch.program;
         loop {
-            let ready = self.live & !self.at_barrier & !self.asking;
+            self.meet(program);
+            let ready = self.live & !self.at_barrier & !self.asking & !self.meeting;
             if ready == 0 {
                 let rest = if self.asking == 0 { Rest::Waiting } else { Rest::Asking };
                 self.asking = 0;
@@ -208,6 +233,17 @@ impl Warp {
                             lanes(mask).for_each(|lane| self.pcs[lane] = pc);
                             self.asking |= not_yet;
                             mask = 0;
+                        }
+                    }
+                    Run::Meet(execute, row) => {
+                        let first = active.trailing_zeros() as usize % LANES;
+                        if active != 0 && self.rows[row][first] & self.live & !active != 0 {
+                            lanes(mask).for_each(|lane| self.pcs[lane] = pc);
+                            lanes(active).for_each(|lane| self.pcs[lane] = pc - 1);
+                            self.meeting |= active;
+                            mask = 0;
+                        } else if active != 0 {
+                            execute(self, block, op, active).map_err(at)?;
                         }
                     }
                     Run::Branch(target) => {

@@ -7,7 +7,7 @@
 use half::{bf16, f16};
 
 use crate::access::{addresses, space};
-use crate::lanes::{ALL, LANES};
+use crate::lanes::{ALL, LANES, Row};
 use crate::machine::{Block, Fault, Op, Warp};
 use crate::ptx::Space;
 
@@ -49,6 +49,16 @@ impl Element {
             // What a matrix unit does not look at.
             Self::Tf32 => f64::from(f32::from_bits(bits & !0x1FFF)),
             Self::F32 => f64::from(f32::from_bits(bits)),
+        }
+    }
+
+    /// The numbers of a register of each lane; only the first counts where there is one.
+    fn values(self, row: &Row) -> [[f64; 2]; LANES] {
+        match self {
+            Self::F16 => row.map(|bits| [Self::F16.value(bits & 0xFFFF), Self::F16.value(bits >> 16)]),
+            Self::Bf16 => row.map(|bits| [Self::Bf16.value(bits & 0xFFFF), Self::Bf16.value(bits >> 16)]),
+            Self::Tf32 => row.map(|bits| [Self::Tf32.value(bits), 0.0]),
+            Self::F32 => row.map(|bits| [Self::F32.value(bits), 0.0]),
         }
     }
 
@@ -107,18 +117,18 @@ pub fn multiply(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<(
     let (b_rows, c_rows) = rest.split_at(nb);
     let mut a = [[0f64; 32]; 16];
     let mut b = [[0f64; 8]; 32];
-    for lane in 0..LANES {
-        let (group, member) = (lane / 4, lane % 4);
-        // Registers alternate between rows g and g + 8 of a, and go on by four registers' width in k.
-        for index in 0..na * each {
-            let register = index / each;
-            let row = group + if register % 2 == 1 { 8 } else { 0 };
-            let column = member * each + index % each + register / 2 * 4 * each;
-            a[row][column] = kind.value(element(w, a_rows, kind, lane, index));
+    // Registers alternate between rows g and g + 8 of a, and go on by four registers' width in k.
+    for (register, &row) in a_rows.iter().enumerate() {
+        for (lane, values) in kind.values(&w.rows[row]).iter().enumerate() {
+            let (row, column) = (lane / 4 + register % 2 * 8, lane % 4 * each + register / 2 * 4 * each);
+            a[row][column..column + each].copy_from_slice(&values[..each]);
         }
-        for index in 0..nb * each {
-            let row = member * each + index % each + index / each * 4 * each;
-            b[row][group] = kind.value(element(w, b_rows, kind, lane, index));
+    }
+    for (register, &row) in b_rows.iter().enumerate() {
+        for (lane, values) in kind.values(&w.rows[row]).iter().enumerate() {
+            for (index, &value) in values[..each].iter().enumerate() {
+                b[lane % 4 * each + register * 4 * each + index][lane / 4] = value;
+            }
         }
     }
     let mut found = [[0f64; 8]; 16];
@@ -266,8 +276,14 @@ pub fn multiply_fragments(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -
     let (a_rows, rows) = rows.split_at(counts[0]);
     let (b_rows, c_rows) = rows.split_at(counts[1]);
     let read = |rows: &[usize], kind: Element, count: usize| -> Vec<f64> {
+        let registers: Vec<_> = rows.iter().map(|&row| kind.values(&w.rows[row])).collect();
         let each = rows.len() * kind.each();
-        (0..count).map(|slot| kind.value(element(w, rows, kind, slot / each, slot % each))).collect()
+        (0..count)
+            .map(|slot| {
+                let (lane, index) = (slot / each, slot % each);
+                registers[index / kind.each()][lane][index % kind.each()]
+            })
+            .collect()
     };
     let (a, b, mut c) = (read(a_rows, kind, m * k), read(b_rows, kind, k * n), read(c_rows, c_kind, m * n));
     for row in 0..m {

@@ -217,6 +217,37 @@ fn lanes_read_each_other() {
     assert_eq!(shuffled("idx", 2, "0x181F"), at(&|lane| lane / 8 * 8 + 2));
 }
 
+/// Lane 0 waits for what another warp does, and the others of its warp for lane 0.
+#[test]
+fn lanes_wait_for_each_other() {
+    let body = "
+        .shared .align 8 .b64 barrier;
+        mov.u32 %r10, barrier;
+        mov.u32 %r9, 0;
+        setp.ne.s32 %p0, %r0, 0;
+        @%p0 bra READY;
+        mbarrier.init.shared.b64 [%r10], 1;
+        READY:
+        bar.sync 0;
+        setp.ge.u32 %p1, %r0, 32;
+        @%p1 bra OTHERS;
+        @%p0 bra TOGETHER;
+        ASK:
+        mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r10], 0;
+        @!%p2 bra ASK;
+        mov.u32 %r8, 55;
+        TOGETHER:
+        shfl.sync.idx.b32 %r9|%p3, %r8, 0, 31, -1;
+        bra.uni END;
+        OTHERS:
+        setp.ne.s32 %p4, %r0, 40;
+        @%p4 bra END;
+        mbarrier.arrive.release.cta.shared::cta.b64 _, [%r10];
+        END:";
+    let found = words(body, &[7; 64]);
+    assert_eq!(found, [[55; 32], [0; 32]].concat());
+}
+
 #[test]
 fn threads_of_a_block_meet() {
     // Turned around through shared memory, by warps that must wait for each other.
@@ -339,6 +370,40 @@ fn a_warp_multiplies_matrices() {
         }
     }
 }
+
+/// A launch that could change nothing is left out; one that could is not.
+#[test]
+fn what_is_repeated_is_still_right() {
+    let body = |load: &str| {
+        format!(
+            ".reg .b32 %r<3>; .reg .b64 %rd<3>; ld.param.u64 %rd0, [p0]; ld.param.u64 %rd1, [p1];
+            {load} %r0, [%rd0]; add.s32 %r0, %r0, 1; st.global.u32 [%rd1], %r0; ret;"
+        )
+    };
+    let (from, to) = (Buffer::new(&[5u32]), Buffer::new(&[0u32]));
+    let kernel = load(&body("ld.global.nc.u32"), 2).unwrap();
+    let launch = |kernel: *mut c_void, from: &Buffer, to: &Buffer| {
+        let mut addresses = [from.0, to.0];
+        let mut params = addresses.each_mut().map(|a| std::ptr::from_mut(a).cast::<c_void>());
+        let none = null_mut();
+        let code =
+            unsafe { cu::cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, none, params.as_mut_ptr(), null_mut()) };
+        assert_eq!(code, 0);
+    };
+    launch(kernel, &from, &to);
+    launch(kernel, &from, &to);
+    assert_eq!(to.read::<u32>(), [6]);
+    // Other input, other output.
+    unsafe { cu::cuMemcpyHtoDAsync_v2(from.0, (&raw const ADDED).cast(), 4, null_mut()) };
+    launch(kernel, &from, &to);
+    assert_eq!(to.read::<u32>(), [ADDED + 1]);
+    // Reads what it writes: every launch counts.
+    let kernel = load(&body("ld.global.u32"), 2).unwrap();
+    (0..3).for_each(|_| launch(kernel, &to, &to));
+    assert_eq!(to.read::<u32>(), [ADDED + 4]);
+}
+
+static ADDED: u32 = 70;
 
 /// What would stop a card stops this one.
 #[test]
