@@ -555,6 +555,7 @@ pub fn insert_bits(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Resul
 /// `shfl.sync`: a lane's register read by others. `imm`: the mode; `list`: the row of a predicate, if one is asked for.
 pub fn shuffle(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Fault> {
     let [a, b, c] = [1, 2, 3].map(|at| w.rows[op.r[at]]);
+    let (takers, a) = if w.party == 0 { (mask, a) } else { (w.party, w.given) };
     let mut values = [0; LANES];
     let mut inside = 0;
     for lane in lanes(mask) {
@@ -571,7 +572,7 @@ pub fn shuffle(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<()
             }
         };
         let from = if valid { from } else { own };
-        if mask >> from & 1 == 0 {
+        if takers >> from & 1 == 0 {
             return Err(format!("lane {lane} reads lane {from}, which does not take part"));
         }
         values[lane] = a[from as usize];
@@ -586,6 +587,9 @@ pub fn shuffle(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<()
 
 /// `vote.sync`: `imm` 0 all, 1 any, 2 ballot (a word), 3 uni.
 pub fn vote(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Fault> {
+    if w.party != 0 {
+        return Err("a vote at different instructions".to_owned());
+    }
     let mut yes = w.predicate(op.r[1]);
     if op.list.first() == Some(&1) {
         yes = !yes;
@@ -608,6 +612,7 @@ pub fn active(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<(),
 
 /// `elect.sync`: one lane of those that take part.
 pub fn elect(w: &mut Warp, _: &mut Block<'_>, op: &Op, mask: u32) -> Result<(), Fault> {
-    w.set_predicate(op.r[0], mask & mask.wrapping_neg(), mask);
+    let all = if w.party == 0 { mask } else { w.party };
+    w.set_predicate(op.r[0], all & all.wrapping_neg(), mask);
     Ok(())
 }

@@ -83,6 +83,10 @@ pub struct Warp {
     at_barrier: u32,
     asking: u32,
     meeting: u32,
+    /// Lanes that met others at other instructions and have not gone on yet; who they all are; what each gives.
+    met: u32,
+    pub party: u32,
+    pub given: Row,
     pcs: [usize; LANES],
     instructions: u64,
 }
@@ -139,6 +143,9 @@ impl Warp {
             at_barrier: 0,
             asking: 0,
             meeting: 0,
+            met: 0,
+            party: 0,
+            given: [0; LANES],
             pcs: [0; LANES],
             instructions: 0,
         }
@@ -152,7 +159,7 @@ impl Warp {
             }
         }
         (self.live, self.pcs) = (self.threads, [0; LANES]);
-        (self.at_barrier, self.asking, self.meeting) = (0, 0, 0);
+        (self.at_barrier, self.asking, self.meeting, self.met, self.party) = (0, 0, 0, 0, 0);
     }
 
     pub fn get<T: Value>(&self, row: usize) -> [T; LANES] {
@@ -184,6 +191,21 @@ impl Warp {
                 && self.rows[row][group.trailing_zeros() as usize] & self.live & !group == 0
             {
                 self.meeting &= !group;
+            }
+        }
+        // All there, but at different instructions, which PTX allows: one elected lane shuffles in a loop of its own, and
+        // the others on their way out.
+        if self.meeting != 0
+            && self.met == 0
+            && let Run::Meet(_, row) = program.code[self.pcs[self.meeting.trailing_zeros() as usize]].run
+        {
+            let wanted = self.rows[row][self.meeting.trailing_zeros() as usize] & self.live;
+            if wanted & !self.meeting == 0 {
+                for lane in lanes(wanted) {
+                    self.given[lane] = self.rows[program.code[self.pcs[lane]].r[1]][lane];
+                }
+                (self.met, self.party) = (wanted, wanted);
+                self.meeting &= !wanted;
             }
         }
     }
@@ -237,7 +259,13 @@ impl Warp {
                     }
                     Run::Meet(execute, row) => {
                         let first = active.trailing_zeros() as usize % LANES;
-                        if active != 0 && self.rows[row][first] & self.live & !active != 0 {
+                        if active != 0 && active & !self.met == 0 {
+                            execute(self, block, op, active).map_err(at)?;
+                            self.met &= !active;
+                            if self.met == 0 {
+                                self.party = 0;
+                            }
+                        } else if active != 0 && self.rows[row][first] & self.live & !active != 0 {
                             lanes(mask).for_each(|lane| self.pcs[lane] = pc);
                             lanes(active).for_each(|lane| self.pcs[lane] = pc - 1);
                             self.meeting |= active;

@@ -248,6 +248,22 @@ fn lanes_wait_for_each_other() {
     assert_eq!(found, [[55; 32], [0; 32]].concat());
 }
 
+/// PTX asks for all lanes of the mask to shuffle, not for all to stand at the same instruction.
+#[test]
+fn lanes_meet_at_different_instructions() {
+    let body = "
+        setp.eq.s32 %p0, %r0, 0;
+        @%p0 bra ELECTED;
+        shfl.sync.idx.b32 %r9, %r8, 0, 31, -1;
+        bra.uni END;
+        ELECTED:
+        add.s32 %r8, %r8, 100;
+        shfl.sync.idx.b32 %r9, %r8, 5, 31, -1;
+        END:";
+    let found = words(body, &(0..32).collect::<Vec<u32>>());
+    assert_eq!(found, [vec![5], vec![100; 31]].concat());
+}
+
 #[test]
 fn threads_of_a_block_meet() {
     // Turned around through shared memory, by warps that must wait for each other.
