@@ -99,7 +99,8 @@ fn from_panic(job: &Job, message: String) -> TrainError {
         let config = &job.config;
         return TrainError::OutOfMemory {
             device: config.device.clone(),
-            reason: message,
+            reason: impasto_burn::device::memory_asked_for(&message)
+                .map_or(message, |megabytes| format!("{megabytes} MiB more were asked for")),
             batch_size: config.batch_size,
             image_size: config.image_size,
             width: config.width,

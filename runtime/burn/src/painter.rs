@@ -6,7 +6,7 @@
 )]
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::DType;
 use burn::tensor::backend::Backend;
@@ -246,12 +246,26 @@ pub(crate) fn guarded<R>(device: Device, work: impl FnOnce() -> R) -> Result<R, 
 }
 
 /// Catches a panic, and keeps what other threads of a driver crate panic about off the screen meanwhile.
+///
+/// CubeCL works on a thread of its own. Where that one panics (a full card), ours only learns that the call failed: then
+/// what it said is the reason.
 pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     let quiet = Quiet::begin();
     let caught = catch_unwind(AssertUnwindSafe(work));
+    let elsewhere = ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner).take();
     drop(quiet);
-    caught.map_err(|panic| message(&*panic))
+    caught.map_err(|panic| {
+        let said = message(&*panic);
+        let said = if said.contains("CallError") { elsewhere.unwrap_or(said) } else { said };
+        match crate::device::memory_asked_for(&said) {
+            Some(megabytes) => format!("out of memory, {megabytes} MiB more were asked for"),
+            None => said,
+        }
+    })
 }
+
+/// What another thread panicked about first, while it is quiet.
+static ELSEWHERE: Mutex<Option<String>> = Mutex::new(None);
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
 
@@ -266,7 +280,12 @@ impl Quiet {
         let mut state = QUIET.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if state.0 == 0 {
             state.1 = Some(std::panic::take_hook());
-            std::panic::set_hook(Box::new(|_| {}));
+            std::panic::set_hook(Box::new(|info| {
+                let said = message(info.payload());
+                if !said.contains("CallError") {
+                    ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(said);
+                }
+            }));
         }
         state.0 += 1;
         Quiet
@@ -290,4 +309,32 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("it stopped without a message")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What CubeCL's thread panics about is the reason, not that its caller got no answer; a panic of the caller's own is.
+    #[test]
+    fn the_reason_is_the_device_threads() {
+        let device_thread = || {
+            let first = std::thread::spawn(|| {
+                panic!("an `Err` value: BufferTooBig {{ size: 8388608, backtrace: … }}")
+            });
+            let then = std::thread::spawn(|| panic!("a consequence"));
+            first.join().is_err() && then.join().is_err()
+        };
+        let caught = quietly(|| {
+            assert!(device_thread(), "it panicked");
+            panic!("called `Result::unwrap()` on an `Err` value: CallError");
+        });
+        assert_eq!(caught, Err("out of memory, 8 MiB more were asked for".to_owned()));
+        let caught = quietly(|| {
+            assert!(device_thread(), "it panicked");
+            panic!("a tensor of the wrong shape");
+        });
+        assert_eq!(caught, Err("a tensor of the wrong shape".to_owned()));
+        assert_eq!(quietly(|| panic!("CallError")), Err::<(), _>("CallError".to_owned()));
+    }
 }
