@@ -90,12 +90,23 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Whether a panic is about memory: CubeCL's, a driver's, an allocator's.
+fn is_about_memory(panic: &str) -> bool {
+    const SIGNS: [&str; 6] = [
+        "out of memory",
+        "outofmemory",
+        "out_of_memory",
+        "buffer too big",
+        "buffertoobig",
+        "can't allocate buffer of size",
+    ];
+    let lower = panic.to_lowercase();
+    SIGNS.iter().any(|sign| lower.contains(sign))
+}
+
 /// Burn reports a full GPU by panicking; whatever it says of memory gets the advice of what to lower.
 fn from_panic(job: &Job, message: String) -> TrainError {
-    const SIGNS: [&str; 5] =
-        ["out of memory", "outofmemory", "out_of_memory", "buffer too big", "buffertoobig"];
-    let lower = message.to_lowercase();
-    if SIGNS.iter().any(|sign| lower.contains(sign)) {
+    if is_about_memory(&message) {
         let config = &job.config;
         return TrainError::OutOfMemory {
             device: config.device.clone(),
@@ -124,5 +135,14 @@ mod tests {
         assert_eq!(panic_text(result.unwrap_err().as_ref()), "a consequence");
         // Another test's panic may be noted in between, but none of them panics on purpose.
         assert_eq!(first.as_deref(), Some("the reason"));
+    }
+
+    #[test]
+    fn a_full_card_is_known_by_what_burn_says() {
+        let said =
+            "called `Result::unwrap()` on an `Err` value: can't allocate buffer of size: 786432 No backtrace";
+        assert!(is_about_memory(said));
+        assert!(is_about_memory("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"));
+        assert!(!is_about_memory("index out of bounds: the len is 0 but the index is 0"));
     }
 }

@@ -82,7 +82,7 @@ impl Missing {
 /// MiB of device memory that were asked for in vain, if that is what a panic of CubeCL is about.
 #[must_use]
 pub fn memory_asked_for(panic: &str) -> Option<u64> {
-    let (_, size) = panic.split_once("BufferTooBig { size: ")?;
+    let (_, size) = panic.split_once("can't allocate buffer of size: ")?;
     let bytes: u64 = size.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     Some(bytes.div_ceil(1 << 20))
 }
