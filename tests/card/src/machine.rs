@@ -271,7 +271,10 @@ impl Warp {
                             self.meeting |= active;
                             mask = 0;
                         } else if active != 0 {
+                            // All here: what others still have to meet about is no business of these.
+                            let party = std::mem::take(&mut self.party);
                             execute(self, block, op, active).map_err(at)?;
+                            self.party = party;
                         }
                     }
                     Run::Branch(target) => {
