@@ -322,8 +322,8 @@ mod tests {
             let first = std::thread::spawn(|| {
                 panic!("an `Err` value: can't allocate buffer of size: 8388608\nNo backtrace")
             });
-            let then = std::thread::spawn(|| panic!("a consequence"));
-            first.join().is_err() && then.join().is_err()
+            // One after the other: the first is the one that counts.
+            first.join().is_err() && std::thread::spawn(|| panic!("a consequence")).join().is_err()
         };
         let caught = quietly(|| {
             assert!(device_thread(), "it panicked");

@@ -408,7 +408,6 @@ pub fn recipe(parts: &[&str]) -> Option<Recipe> {
         })),
         "prmt" if kind == "b32" => Some(ternary!(u32, u32, u32 => u32, permute)),
         "shf" => shift_of_two(parts),
-        "set" | "setp" | "selp" | "slct" | "lop3" | "bfi" => None,
         _ => None,
     }
 }

@@ -295,7 +295,6 @@ impl Lowering<'_> {
         for (at, (operand, &class)) in operands[1..].iter().zip(&recipe.sources).enumerate() {
             r[at + 1] = self.source(operand, class, kind)?;
         }
-        // A 64-bit register may take what is narrower (`cvt.u32.u64` does not, `mov` neither: they are exact).
         r[0] = self.target(&operands[0], recipe.target)?;
         self.compute(recipe.run, r, imm, Vec::new());
         Ok(())

@@ -217,7 +217,7 @@ impl Fragment {
         }
     }
 
-    /// Where element (row, column) is among the slots: by rows, whatever memory's order.
+    /// Elements, which are numbered by rows whatever memory's order.
     fn size(self) -> usize {
         self.rows * self.columns
     }
