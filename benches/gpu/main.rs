@@ -15,7 +15,10 @@ use impasto::{Frame, Stylizer, StylizerOptions};
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkChoice, LossWeights};
 use impasto_burn::measure::{StepJob, Steps, profile, steps};
-use impasto_burn::{Device, IN_FLIGHT, Painter, PostSteps, Precision, available, open_painter};
+use impasto_burn::net::Operation;
+use impasto_burn::{
+    BurnError, Device, IN_FLIGHT, Operations, Painter, PostSteps, Precision, available, open_painter_with,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,7 +33,15 @@ enum Order {
     /// Writes a shipped style's file.
     Export { style: String, to: PathBuf },
     /// Opens a style model, or a network with random weights, under a name.
-    Open { name: String, device: String, precision: Number, model: Option<PathBuf>, width: Option<usize> },
+    Open {
+        name: String,
+        device: String,
+        precision: Number,
+        #[serde(default)]
+        operations: How,
+        model: Option<PathBuf>,
+        width: Option<usize>,
+    },
     /// Forgets it.
     Close { name: String },
     /// Paints raw RGB bytes to raw f32 values (native byte order), with an opened network.
@@ -44,7 +55,16 @@ enum Order {
     /// Takes training steps; answers the seconds and the loss before the last.
     Steps { count: usize },
     /// Where a painting's time goes: medians of some rounds after one that warms up.
-    Profile { device: String, precision: Number, model: PathBuf, width: usize, height: usize, rounds: usize },
+    Profile {
+        device: String,
+        precision: Number,
+        #[serde(default)]
+        operations: How,
+        model: PathBuf,
+        width: usize,
+        height: usize,
+        rounds: usize,
+    },
 }
 
 #[derive(Deserialize)]
@@ -52,6 +72,8 @@ enum Order {
 struct Training {
     device: String,
     precision: Number,
+    #[serde(default)]
+    operations: How,
     /// Of the network's first layer.
     width: usize,
     side: usize,
@@ -74,6 +96,24 @@ struct Training {
 enum Number {
     F32,
     Half,
+}
+
+/// How a GPU computes the network.
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    #[default]
+    Fused,
+    General,
+}
+
+impl From<How> for Operations {
+    fn from(how: How) -> Self {
+        match how {
+            How::Fused => Operations::Fused,
+            How::General => Operations::General,
+        }
+    }
 }
 
 impl From<Number> for Precision {
@@ -121,13 +161,14 @@ impl Worker {
                 shipped::load(&style)?.save(to)?;
                 Ok(json!({}))
             }
-            Order::Open { name, device, precision, model, width } => {
+            Order::Open { name, device, precision, operations, model, width } => {
                 let model = match (model, width) {
                     (Some(path), _) => StyleModel::load(path)?,
                     (None, width) => StyleModel::random(Architecture::johnson(width.unwrap_or(32))?, 1)?,
                 };
                 let device: Device = device.parse()?;
-                self.painters.insert(name, open_painter(&model, device, precision.into())?);
+                let painter = open_painter_with(&model, device, precision.into(), operations.into())?;
+                self.painters.insert(name, painter);
                 Ok(json!({}))
             }
             Order::Close { name } => {
@@ -168,9 +209,12 @@ impl Worker {
                 let loss = steps.finish()?;
                 Ok(json!({ "seconds": before.elapsed().as_secs_f64(), "loss": loss }))
             }
-            Order::Profile { device, precision, model, width, height, rounds } => {
+            Order::Profile { device, precision, operations, model, width, height, rounds } => {
                 let (model, device) = (StyleModel::load(model)?, device.parse()?);
-                profile_rounds(&model, device, precision.into(), (width, height), rounds)
+                let frame = noise(width, height);
+                let round =
+                    || profile(&model, device, precision.into(), operations.into(), (&frame, width, height));
+                profile_rounds(round, rounds)
             }
         }
     }
@@ -255,6 +299,7 @@ impl Training {
         let steps = steps(StepJob {
             device: self.device.parse()?,
             precision: self.precision.into(),
+            operations: self.operations.into(),
             model: &StyleModel::initial(Architecture::johnson(self.width)?, 1)?,
             loss_weights: &loss_weights,
             loss: &loss,
@@ -269,14 +314,9 @@ impl Training {
 
 /// The medians of each operation's times.
 fn profile_rounds(
-    model: &StyleModel,
-    device: Device,
-    precision: Precision,
-    (width, height): (usize, usize),
+    round: impl Fn() -> std::result::Result<Vec<Operation>, BurnError>,
     rounds: usize,
 ) -> Result<Value> {
-    let frame = noise(width, height);
-    let round = || profile(model, device, precision, (&frame, width, height));
     let first = round()?;
     let mut times = vec![Vec::new(); first.len()];
     for _ in 0..rounds.max(1) {

@@ -26,7 +26,7 @@ mod rgb8;
 
 pub use device::{Device, DeviceInfo, available};
 pub use error::BurnError;
-pub use net::TransformNet;
-pub use painter::{Painter, Precision, open_painter};
+pub use net::{Operations, TransformNet};
+pub use painter::{Painter, Precision, open_painter, open_painter_with};
 pub use post::PostSteps;
 pub use queue::{FrameQueue, IN_FLIGHT};

@@ -15,7 +15,7 @@ use crate::device::Device;
 use crate::error::{BurnError, one_line};
 use crate::loss::{PerceptualConfig, PerceptualLoss, StylePicture};
 use crate::loss_network::{LossNetwork, LossWeights};
-use crate::net::{Operation, TransformNet, Watch, finish};
+use crate::net::{Operation, Operations, TransformNet, Watch, finish};
 use crate::painter::{Precision, guarded};
 use crate::rgb8;
 
@@ -25,6 +25,8 @@ pub struct StepJob<'a> {
     pub device: Device,
     /// Number type of the convolutions of both networks; weights, norms and losses are f32.
     pub precision: Precision,
+    /// How a GPU computes the network.
+    pub operations: Operations,
     /// Where the network starts.
     pub model: &'a StyleModel,
     /// The loss network.
@@ -91,7 +93,7 @@ impl Work for StepJob<'_> {
         // PyTorch's ε; Burn's own default is 1e-5.
         let adam = AdamConfig::new().with_epsilon(1e-8).init();
         Ok(Box::new(StepsOn::<B> {
-            net: TransformNet::from_model(self.model, place)?,
+            net: TransformNet::from_model(self.model, place)?.with_operations(self.operations),
             loss,
             adam,
             device: self.device,
@@ -151,8 +153,8 @@ impl<B: Backend> Steps for StepsOn<B> {
     }
 }
 
-/// Paints a picture operation by operation, by Burn's own operations, the device made to finish after each: what the
-/// time goes to, and not how long a painting takes (operations that follow each other are fused and overlap there).
+/// Paints a picture operation by operation, the device made to finish after each: what the time goes to, and not how
+/// long a painting takes (operations that follow each other are fused and overlap there).
 /// The first round of a size also compiles and tunes kernels.
 ///
 /// # Errors
@@ -161,6 +163,7 @@ pub fn profile(
     model: &StyleModel,
     device: Device,
     precision: Precision,
+    operations: Operations,
     (rgb, width, height): (&[u8], usize, usize),
 ) -> Result<Vec<Operation>, BurnError> {
     let expected = width.saturating_mul(height).saturating_mul(3);
@@ -172,7 +175,7 @@ pub fn profile(
         (Precision::Half, Device::Wgpu(_)) => DType::F16,
         (Precision::Half, _) => DType::BF16,
     };
-    run_on(device, Profile { model, rgb, width, height, compute })
+    run_on(device, Profile { model, rgb, width, height, compute, operations })
 }
 
 struct Profile<'a> {
@@ -181,13 +184,16 @@ struct Profile<'a> {
     width: usize,
     height: usize,
     compute: DType,
+    operations: Operations,
 }
 
 impl Work for Profile<'_> {
     type Output = Vec<Operation>;
 
     fn run<B: Backend>(self, place: &B::Device) -> Result<Vec<Operation>, BurnError> {
-        let network = TransformNet::<B>::from_model(self.model, place)?.with_kernels_in(self.compute);
+        let network = TransformNet::<B>::from_model(self.model, place)?
+            .with_operations(self.operations)
+            .with_kernels_in(self.compute);
         let mut watch = Watch::<B>::start(place)?;
         let picture = rgb8::upload::<B>(self.rgb, [1, self.height, self.width], place);
         watch.lap("upload")?;

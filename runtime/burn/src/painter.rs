@@ -14,7 +14,7 @@ use impasto_checkpoints::{Architecture, StyleModel};
 
 use crate::device::Device;
 use crate::error::{BurnError, one_line};
-use crate::net::TransformNet;
+use crate::net::{Operations, TransformNet};
 use crate::post::PostSteps;
 use crate::queue::{FrameQueue, PaintInPlace};
 use crate::rgb8;
@@ -90,6 +90,19 @@ pub fn open_painter(
     device: Device,
     precision: Precision,
 ) -> Result<Box<dyn Painter>, BurnError> {
+    open_painter_with(model, device, precision, Operations::default())
+}
+
+/// [`open_painter`], with a say in how a GPU computes.
+///
+/// # Errors
+/// Those of [`open_painter`].
+pub fn open_painter_with(
+    model: &StyleModel,
+    device: Device,
+    precision: Precision,
+    operations: Operations,
+) -> Result<Box<dyn Painter>, BurnError> {
     crate::device::check(device)?;
     match device {
         #[cfg(feature = "flex")]
@@ -101,16 +114,16 @@ pub fn open_painter(
                     reason: "Burn's CPU backend only converts it to f32 and back",
                 });
             }
-            NetPainter::<crate::backend::Cpu>::open(model, device, Default::default(), DType::F32)
+            NetPainter::<crate::backend::Cpu>::open(model, device, Default::default(), DType::F32, operations)
         }
         #[cfg(feature = "cuda")]
-        Device::Cuda(index) => crate::backend::cuda::open(model, index, precision),
+        Device::Cuda(index) => crate::backend::cuda::open(model, index, precision, operations),
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(index) => crate::backend::wgpu::open(model, index, precision),
+        Device::Wgpu(index) => crate::backend::wgpu::open(model, index, precision, operations),
         // Without the backend, `check` has returned its error.
         #[allow(unreachable_patterns)]
         _ => {
-            let _ = (model, precision);
+            let _ = (model, precision, operations);
             crate::device::check(device).and(Err(BurnError::Failed {
                 device: device.to_string(),
                 reason: "its backend is not built in".to_owned(),
@@ -138,9 +151,11 @@ where
         device: Device,
         place: B::Device,
         compute: DType,
+        operations: Operations,
     ) -> Result<Box<dyn Painter>, BurnError> {
         let network = guarded(device, || {
-            TransformNet::<B>::from_model(model, &place).map(|network| network.with_kernels_in(compute))
+            TransformNet::<B>::from_model(model, &place)
+                .map(|network| network.with_operations(operations).with_kernels_in(compute))
         })??;
         let mut painter = Box::new(NetPainter { network, device, place, compute });
         painter.paint_bytes(&[0; 3], 1, 1, PostSteps::default(), &mut [0; 3])?;

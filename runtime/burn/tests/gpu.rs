@@ -12,7 +12,10 @@ use impasto_burn::device::check;
 use impasto_burn::loss::{PerceptualConfig, StyleStatistic};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
 use impasto_burn::measure::{StepJob, profile, steps};
-use impasto_burn::{BurnError, Device, IN_FLIGHT, Painter, PostSteps, Precision, available, open_painter};
+use impasto_burn::{
+    BurnError, Device, IN_FLIGHT, Operations, Painter, PostSteps, Precision, available, open_painter,
+    open_painter_with,
+};
 use impasto_checkpoints::{
     Activation, Architecture, InputRange, Output, Padding, StyleModel, Upsampling, random,
 };
@@ -70,6 +73,7 @@ fn every_convention_and_size_is_painted_as_on_the_cpu() {
         for (at, architecture) in architectures.iter().enumerate() {
             let model = bright(architecture.clone(), 4);
             let mut there = open_painter(&model, gpu, Precision::F32).unwrap();
+            let mut general = open_painter_with(&model, gpu, Precision::F32, Operations::General).unwrap();
             let mut here = open_painter(&model, Device::Cpu, Precision::F32).unwrap();
             assert_eq!((there.device(), there.architecture()), (gpu, model.architecture()));
             // Kernels are compiled for each size: the smallest ones once.
@@ -81,6 +85,9 @@ fn every_convention_and_size_is_painted_as_on_the_cpu() {
                 let mean = mean_difference(&painted, &expected);
                 let case = format!("{gpu}: {architecture} {:?} {width}×{height}", architecture.padding);
                 assert!(mean <= TOLERANCE, "{case}: {mean} of 255 in the mean");
+                let plain = paint(&mut *general, &rgb, width, height);
+                let mean = mean_difference(&plain, &expected);
+                assert!(mean <= TOLERANCE, "{case}, general operations: {mean} of 255 in the mean");
 
                 // The bytes are those values, rounded.
                 let mut bytes = vec![0; rgb.len()];
@@ -225,10 +232,11 @@ fn training_steps_lose_what_they_lose_on_the_cpu() {
         statistic: StyleStatistic::Gram,
     };
     let photos = noise(side, side * batch);
-    let losses = |device| {
+    let losses = |device, operations| {
         let mut steps = steps(StepJob {
             device,
             precision: Precision::F32,
+            operations,
             model: &model,
             loss_weights: &weights,
             loss: &loss,
@@ -248,7 +256,8 @@ fn training_steps_lose_what_they_lose_on_the_cpu() {
             .collect::<Vec<f32>>()
     };
     for gpu in gpus("training_steps") {
-        let (there, here) = (losses(gpu), losses(Device::Cpu));
+        let there = losses(gpu, Operations::Fused);
+        let here = losses(Device::Cpu, Operations::General);
         // The second and third loss are those of weights that the gradients changed.
         assert!((here[0] - here[2]).abs() > 0.01 * here[0], "the steps change something: {here:?}");
         for (step, (there, here)) in there.iter().zip(&here).enumerate() {
@@ -261,15 +270,19 @@ fn training_steps_lose_what_they_lose_on_the_cpu() {
 fn a_profile_names_every_operation() {
     let model = bright(Architecture::johnson(4).unwrap(), 3);
     for gpu in gpus("a_profile") {
-        let operations = profile(&model, gpu, Precision::F32, (&noise(24, 16), 24, 16)).unwrap();
-        let count = |name: &str| operations.iter().filter(|operation| operation.name == name).count();
-        assert_eq!((count("convolution"), count("padding"), count("norm")), (16, 16, 15));
-        assert_eq!(
-            (count("doubling"), count("sum"), count("upload"), count("round and download")),
-            (2, 5, 1, 1)
-        );
-        assert!(operations.iter().all(|operation| operation.milliseconds > 0.0));
-        assert!(profile(&model, gpu, Precision::F32, (&[0; 5], 1, 1)).is_err());
+        let rgb = noise(24, 16);
+        let counted = |how, names: &[&str]| {
+            let found = profile(&model, gpu, Precision::F32, how, (&rgb, 24, 16)).unwrap();
+            assert!(found.iter().all(|operation| operation.milliseconds > 0.0));
+            let count = |name: &&str| found.iter().filter(|operation| operation.name == *name).count();
+            names.iter().map(count).collect::<Vec<_>>()
+        };
+        let names = ["upload", "convolution", "padding", "doubling", "norm", "sum", "round and download"];
+        assert_eq!(counted(Operations::General, &names), [1, 16, 16, 2, 15, 5, 1]);
+        // The first border, and one more before each residual block.
+        let names = ["upload", "convolution", "norm and border", "border", "round and download"];
+        assert_eq!(counted(Operations::Fused, &names), [1, 16, 15, 6, 1]);
+        assert!(profile(&model, gpu, Precision::F32, Operations::Fused, (&[0; 5], 1, 1)).is_err());
     }
 }
 

@@ -11,6 +11,7 @@ use libloading::Library;
 
 use crate::device::{Device, Missing};
 use crate::error::BurnError;
+use crate::net::Operations;
 use crate::painter::{NetPainter, Painter, Precision};
 
 const DRIVER_HINT: &str = "install NVIDIA's driver, or take --device cpu";
@@ -137,10 +138,11 @@ pub(crate) fn open(
     model: &StyleModel,
     index: usize,
     precision: Precision,
+    operations: Operations,
 ) -> Result<Box<dyn Painter>, BurnError> {
     let compute = match precision {
         Precision::F32 => DType::F32,
         Precision::Half => DType::BF16,
     };
-    NetPainter::<super::Cuda>::open(model, Device::Cuda(index), CudaDevice::new(index), compute)
+    NetPainter::<super::Cuda>::open(model, Device::Cuda(index), CudaDevice::new(index), compute, operations)
 }

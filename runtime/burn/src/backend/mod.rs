@@ -1,4 +1,4 @@
-//! The concrete backends, each named once, and the kernels this crate brings for the CPU.
+//! The concrete backends, each named once, and the kernels this crate brings for them.
 //!
 //! Code elsewhere is generic over `B: Backend` or calls this crate's non-generic functions: a backend's type is spelled
 //! out nowhere else. Who paints compiles none of it anew; the trainer, whose loop is generic, instantiates it by these
@@ -8,6 +8,8 @@
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub(crate) mod gpu;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
 

@@ -14,6 +14,7 @@ use wgpu::{DeviceType, Instance, InstanceDescriptor};
 
 use crate::device::{Device, Missing};
 use crate::error::BurnError;
+use crate::net::Operations;
 use crate::painter::{NetPainter, Painter, Precision, guarded, quietly};
 
 /// The adapters in the order of their numbers here: discrete, integrated, virtual, software.
@@ -85,6 +86,7 @@ pub(crate) fn open(
     model: &StyleModel,
     index: usize,
     precision: Precision,
+    operations: Operations,
 ) -> Result<Box<dyn Painter>, BurnError> {
     let device = Device::Wgpu(index);
     let adapter = find(index).map_err(|missing| missing.of(device))?;
@@ -100,5 +102,5 @@ pub(crate) fn open(
             reason: "its driver has no f16 in shaders",
         });
     }
-    NetPainter::<super::Wgpu>::open(model, device, adapter, compute)
+    NetPainter::<super::Wgpu>::open(model, device, adapter, compute, operations)
 }

@@ -140,20 +140,50 @@ impl<B: Backend> ConvLayer<B> {
                 Err((input, _, bias)) => (input, weight, bias),
             }
         };
-        self.transposed_by_burn(input, weight, bias)
+        self.transposed_by_burn(input, weight, Some(bias))
     }
 
     fn transposed_by_burn(
         &self,
         input: Tensor<B, 4>,
         weight: Tensor<B, 4>,
-        bias: Tensor<B, 1>,
+        bias: Option<Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
         let [_, _, height, width] = input.dims();
         let crop = self.crop();
         let options = ConvTransposeOptions::new([2; 2], [0; 2], [0; 2], [1; 2], 1);
-        let whole = conv_transpose2d(input, weight, Some(bias), options);
+        let whole = conv_transpose2d(input, weight, bias, options);
         whole.narrow(2, crop, 2 * height).narrow(3, crop, 2 * width)
+    }
+
+    /// The layer's kernel as the convolutions of a GPU read it, channels last in memory, laid out once.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(super) fn lay_out(&mut self) {
+        use crate::backend::gpu::{Border, border};
+        if let Some(weight) = border(&self.weight.val(), Border::NONE) {
+            self.weight = Param::from_tensor(weight);
+        }
+    }
+
+    /// What the kernel sees around its input.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(super) fn border(&self, input: &Tensor<B, 4>) -> crate::backend::gpu::Border {
+        use crate::backend::gpu::Border;
+        let kernel = self.weight.val().dims()[2];
+        let [_, _, height, width] = input.dims();
+        let (scale, stride) = match self.kind {
+            ConvKind::Strided(stride) => (1, stride),
+            ConvKind::NearestDoubled => (2, 1),
+            ConvKind::Transposed => return Border::NONE,
+        };
+        let pair = |(before, after)| [before, after];
+        let (rows, columns) = match self.padding {
+            Padding::Reflect => ([kernel / 2; 2], [kernel / 2; 2]),
+            Padding::ZeroSame => {
+                (pair(same(scale * height, kernel, stride)), pair(same(scale * width, kernel, stride)))
+            }
+        };
+        Border { rows, columns, scale, reflect: self.padding == Padding::Reflect }
     }
 
     /// Rows and columns that a transposed convolution leaves out before the picture.
@@ -197,14 +227,21 @@ impl<B: Backend> ConvLayer<B> {
 
     /// The convolution of what is doubled and padded.
     pub(super) fn convolved(&self, padded: Tensor<B, 4>) -> Tensor<B, 4> {
+        self.convolved_with(padded, true)
+    }
+
+    /// The convolution of what is doubled and padded, with its bias or without.
+    pub(super) fn convolved_with(&self, padded: Tensor<B, 4>, bias: bool) -> Tensor<B, 4> {
         let dtype = padded.dtype();
-        let (weight, bias) = (self.weight.val().cast(dtype), self.bias.val().cast(dtype));
+        let weight = self.weight.val();
+        let weight = if weight.dtype() == dtype { weight } else { weight.cast(dtype) };
+        let bias = bias.then(|| self.bias.val().cast(dtype));
         let stride = match self.kind {
             ConvKind::Strided(stride) => stride,
             ConvKind::NearestDoubled => 1,
             ConvKind::Transposed => return self.transposed_by_burn(padded, weight, bias),
         };
-        conv2d(padded, weight, Some(bias), ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
+        conv2d(padded, weight, bias, ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
     }
 }
 

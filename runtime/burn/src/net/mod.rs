@@ -2,6 +2,8 @@
 
 mod blocks;
 mod conv;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod fused;
 mod norm;
 mod profile;
 
@@ -40,6 +42,18 @@ pub struct TransformNet<B: Backend> {
     pub steps: Vec<Step<B>>,
     #[module(skip)]
     architecture: Architecture,
+    #[module(skip)]
+    operations: Operations,
+}
+
+/// How a network is computed on a GPU. The CPU has its own kernels anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Operations {
+    /// Norm, ReLU, sum, doubling and border in one kernel between two convolutions.
+    #[default]
+    Fused,
+    /// Burn's general operations, to compare with.
+    General,
 }
 
 impl<B: Backend> TransformNet<B> {
@@ -53,7 +67,7 @@ impl<B: Backend> TransformNet<B> {
         let blocks = architecture.blocks();
         let steps =
             blocks.iter().map(|block| Step::from_model(model, block, device)).collect::<Result<_, _>>()?;
-        Ok(TransformNet { steps, architecture })
+        Ok(TransformNet { steps, architecture, operations: Operations::default() })
     }
 
     /// The network's weights as a style model; those of an f32 network come back bit for bit.
@@ -88,8 +102,18 @@ impl<B: Backend> TransformNet<B> {
         for step in &mut self.steps {
             for conv in step.convs_mut() {
                 conv.convert(dtype);
+                #[cfg(any(feature = "cuda", feature = "wgpu"))]
+                if self.operations == Operations::Fused {
+                    conv.lay_out();
+                }
             }
         }
+        self
+    }
+
+    /// The network computed in another way.
+    pub fn with_operations(mut self, operations: Operations) -> Self {
+        self.operations = operations;
         self
     }
 
@@ -113,13 +137,23 @@ impl<B: Backend> TransformNet<B> {
         if compute != dtype {
             x = x.cast(compute);
         }
-        for step in &self.steps {
-            x = step.forward(x);
-        }
+        x = self.forward_steps(x);
         if compute != dtype {
             x = x.cast(dtype);
         }
         self.to_rgb255(x, height, width)
+    }
+
+    fn forward_steps(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if self.operations == Operations::Fused {
+            let nothing = |_, _| Ok::<(), std::convert::Infallible>(());
+            let Ok(output) = self.forward_fused(input.clone(), nothing);
+            if let Some(output) = output {
+                return output;
+            }
+        }
+        self.steps.iter().fold(input, |x, step| step.forward(x))
     }
 
     /// From the last layer's values to the picture, cropped to its size.

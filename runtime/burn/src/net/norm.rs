@@ -64,6 +64,18 @@ impl<B: Backend> InstanceNorm<B> {
         self.apply(input, true)
     }
 
+    /// Normalizes, with what follows and what the next convolution sees around it; on a GPU only.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(super) fn forward_bordered(
+        &self,
+        input: &Tensor<B, 4>,
+        after: crate::backend::gpu::After<'_, B>,
+        border: crate::backend::gpu::Border,
+    ) -> Option<Tensor<B, 4>> {
+        let parameters = [&self.weight.val(), &self.bias.val()];
+        crate::backend::gpu::norm(input, parameters, self.epsilon, after, border)
+    }
+
     fn apply(&self, input: Tensor<B, 4>, relu: bool) -> Tensor<B, 4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         #[cfg(feature = "flex")]

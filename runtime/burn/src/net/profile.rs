@@ -17,7 +17,8 @@ use crate::error::BurnError;
 pub struct Operation {
     /// The layer's place and kind: `1 conv`, `4 residual`.
     pub layer: String,
-    /// What was done: `upload`, `doubling`, `padding`, `convolution`, `norm`, `sum`, `crop`, `round and download`.
+    /// What was done: `upload`, `range`, `doubling`, `padding`, `convolution`, `norm`, `sum`, `round and download`; by
+    /// fused operations `norm and border` and `border` where it would be `doubling`, `padding`, `norm` and `sum`.
     pub name: &'static str,
     /// Wall-clock time until the device was done, in milliseconds.
     pub milliseconds: f64,
@@ -72,15 +73,42 @@ impl<B: Backend> TransformNet<B> {
         let mut x = to_range(self.at_least_minimum(rgb255), self.architecture.input).cast(compute);
         watch.layer = "0 input".to_owned();
         watch.lap("range")?;
-        for (at, step) in self.steps.iter().enumerate() {
-            let (kind, block) = match step {
-                Step::Conv(block) => ("conv", Some(block)),
-                Step::Upsample(UpsampleConv { block }) => ("upsample", Some(block)),
-                Step::Residual(_) => ("residual", None),
+        x = self.steps_watched(x, watch)?;
+        watch.layer = "output".to_owned();
+        let x = self.to_rgb255(x.cast(dtype), height, width);
+        watch.lap("range")?;
+        Ok(x)
+    }
+
+    fn steps_watched(
+        &self,
+        input: Tensor<B, 4>,
+        watch: &mut Watch<'_, B>,
+    ) -> Result<Tensor<B, 4>, BurnError> {
+        let name = |at: usize| {
+            let kind = match &self.steps[at] {
+                Step::Conv(_) => "conv",
+                Step::Upsample(_) => "upsample",
+                Step::Residual(_) => "residual",
             };
-            watch.layer = format!("{} {kind}", at + 1);
-            x = match (block, step) {
-                (Some(ConvBlock { conv, norm, relu }), _) => {
+            format!("{} {kind}", at + 1)
+        };
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if self.operations == super::Operations::Fused {
+            let done = |at: usize, operation| {
+                watch.layer = name(at);
+                watch.lap(operation)
+            };
+            if let Some(output) = self.forward_fused(input.clone(), done)? {
+                return Ok(output);
+            }
+        }
+        let mut x = input;
+        for (at, step) in self.steps.iter().enumerate() {
+            watch.layer = name(at);
+            x = match step {
+                Step::Conv(ConvBlock { conv, norm, relu })
+                | Step::Upsample(UpsampleConv { block: ConvBlock { conv, norm, relu } }) => {
                     let x = convolved(conv, x, watch)?;
                     match norm {
                         Some(norm) => normalized(norm, x, *relu, watch)?,
@@ -88,7 +116,7 @@ impl<B: Backend> TransformNet<B> {
                         None => x,
                     }
                 }
-                (None, Step::Residual(block)) => {
+                Step::Residual(block) => {
                     let inner = convolved(&block.conv1, x.clone(), watch)?;
                     let inner = normalized(&block.norm1, inner, true, watch)?;
                     let inner = convolved(&block.conv2, inner, watch)?;
@@ -97,12 +125,8 @@ impl<B: Backend> TransformNet<B> {
                     watch.lap("sum")?;
                     sum
                 }
-                (None, _) => x,
             };
         }
-        watch.layer = "output".to_owned();
-        let x = self.to_rgb255(x.cast(dtype), height, width);
-        watch.lap("range")?;
         Ok(x)
     }
 }

@@ -1,0 +1,307 @@
+//! A GPU's own kernels behind Burn's tensors, differentiable, for every GPU that CubeCL compiles for.
+//!
+//! Burn's operations pass over a picture many times between two convolutions: instance norm reads it four times, a
+//! reflected border copies it twice, doubling and ReLU once more each, and the convolution, which keeps its channels
+//! last, turns the result around before it begins. Here it is read twice (statistics, then everything else) and
+//! written once, with its border and channels last, ready for the next convolution.
+//!
+//! The functions here take a tensor of any backend and answer `None` unless it lives on a GPU (as [`Cuda`](super::Cuda)
+//! or [`Wgpu`](super::Wgpu), or `Autodiff` of these): then the caller takes Burn's operations.
+
+mod backward;
+mod border;
+mod forward;
+mod grid;
+mod stream;
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::marker::PhantomData;
+
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::tensor::backend::{Backend, BackendTypes};
+use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+
+pub(crate) use border::Border;
+use stream::{Waiting, enqueue};
+
+/// A GPU's backend.
+trait Gpu: Backend<FloatTensorPrimitive = Waiting<<Self as Gpu>::Runtime>> {
+    /// What compiles and runs its kernels.
+    type Runtime: CubeRuntime;
+}
+
+#[cfg(feature = "cuda")]
+impl Gpu for super::Cuda {
+    type Runtime = cubecl::cuda::CudaRuntime;
+}
+
+#[cfg(feature = "wgpu")]
+impl Gpu for super::Wgpu {
+    type Runtime = cubecl::wgpu::WgpuRuntime;
+}
+
+/// A tensor of `Autodiff<G>`.
+type Tracked<G> = <Autodiff<G> as BackendTypes>::FloatTensorPrimitive;
+
+/// Whether a tensor of this backend has kernels here.
+pub(crate) fn is_gpu<B: Backend>() -> bool {
+    fn same<B: Backend, G: Gpu>() -> bool {
+        let own = TypeId::of::<B::FloatTensorPrimitive>();
+        own == TypeId::of::<Waiting<G::Runtime>>() || own == TypeId::of::<Tracked<G>>()
+    }
+    let mut found = false;
+    #[cfg(feature = "cuda")]
+    {
+        found |= same::<B, super::Cuda>();
+    }
+    #[cfg(feature = "wgpu")]
+    {
+        found |= same::<B, super::Wgpu>();
+    }
+    found
+}
+
+/// Something to do with tensors of a GPU, `[batch, channels, height, width]` as everywhere in Burn.
+trait Operation<const N: usize>: Clone + Send + Sync + fmt::Debug + 'static {
+    /// As many of the first inputs are kept for the backward pass.
+    const KEPT: usize;
+
+    /// Does it, and gives what else the backward pass needs.
+    fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; N]) -> (Waiting<R>, Option<Waiting<R>>);
+
+    /// The inputs' gradients.
+    fn backward<R: CubeRuntime>(
+        &self,
+        inputs: Vec<Waiting<R>>,
+        kept: Option<Waiting<R>>,
+        upstream: Waiting<R>,
+    ) -> [Waiting<R>; N];
+}
+
+/// Does an operation where the inputs live.
+fn dispatch<B: Backend, O: Operation<N>, const N: usize>(
+    operation: &O,
+    inputs: [B::FloatTensorPrimitive; N],
+) -> Option<Tensor<B, 4>> {
+    fn on<G: Gpu, O: Operation<N>, const N: usize>(
+        operation: &O,
+        inputs: Box<dyn Any>,
+    ) -> Result<Box<dyn Any>, Box<dyn Any>> {
+        let inputs = match inputs.downcast::<[Waiting<G::Runtime>; N]>() {
+            Ok(inputs) => return Ok(Box::new(operation.forward(*inputs).0)),
+            Err(inputs) => inputs,
+        };
+        let inputs = *inputs.downcast::<[Tracked<G>; N]>()?;
+        Ok(Box::new(tracked::<G, O, N>(operation.clone(), inputs)))
+    }
+    let inputs: Result<Box<dyn Any>, Box<dyn Any>> = Err(Box::new(inputs));
+    #[cfg(feature = "cuda")]
+    let inputs = inputs.or_else(|inputs| on::<super::Cuda, O, N>(operation, inputs));
+    #[cfg(feature = "wgpu")]
+    let inputs = inputs.or_else(|inputs| on::<super::Wgpu, O, N>(operation, inputs));
+    let output = inputs.ok()?.downcast::<B::FloatTensorPrimitive>().ok()?;
+    Some(Tensor::from_primitive(TensorPrimitive::Float(*output)))
+}
+
+/// An operation in the graph of its inputs.
+fn tracked<G: Gpu, O: Operation<N>, const N: usize>(operation: O, inputs: [Tracked<G>; N]) -> Tracked<G> {
+    let plain = inputs.each_ref().map(|input| input.primitive.clone());
+    let first = plain[..O::KEPT].to_vec();
+    let (output, kept) = operation.forward(plain);
+    let nodes = inputs.map(|input| input.node);
+    match Step(PhantomData::<O>).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(step) => step.finish(State { operation, inputs: first, kept }, output),
+        OpsKind::UnTracked(step) => step.finish(output),
+    }
+}
+
+#[derive(Debug)]
+struct Step<O>(PhantomData<O>);
+
+#[derive(Clone, Debug)]
+struct State<O, R: CubeRuntime> {
+    operation: O,
+    inputs: Vec<Waiting<R>>,
+    kept: Option<Waiting<R>>,
+}
+
+impl<G: Gpu, O: Operation<N>, const N: usize> Backward<G, N> for Step<O> {
+    type State = State<O, G::Runtime>;
+
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let upstream = gradients.consume::<G>(&ops.node);
+        let State { operation, inputs, kept } = ops.state;
+        let found = operation.backward(inputs, kept, upstream);
+        for (node, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(node) = node {
+                gradients.register::<G>(node.id, gradient);
+            }
+        }
+    }
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+/// What follows a norm at once.
+pub(crate) enum After<'a, B: Backend> {
+    Nothing,
+    Relu,
+    /// A tensor of the norm's shape is added.
+    Sum(&'a Tensor<B, 4>),
+}
+
+/// `(x − mean) / √(variance + ε) · weight + bias` and what follows it, doubled and with its border.
+///
+/// Mean and biased variance are over each picture's channel, and f32 like all arithmetic here.
+///
+/// # Shapes
+/// - input: `[batch, channels, height, width]`
+/// - weight, bias: `[channels]`
+/// - output: the border around the input
+pub(crate) fn norm<B: Backend>(
+    input: &Tensor<B, 4>,
+    [weight, bias]: [&Tensor<B, 1>; 2],
+    epsilon: f32,
+    after: After<'_, B>,
+    border: Border,
+) -> Option<Tensor<B, 4>> {
+    if !is_gpu::<B>() {
+        return None;
+    }
+    let full = |tensor: &Tensor<B, 1>| match tensor.dtype() {
+        DType::F32 => primitive(tensor.clone()),
+        _ => primitive(tensor.clone().cast(DType::F32)),
+    };
+    let relu = matches!(after, After::Relu);
+    let operation = Normalize { epsilon, relu, border };
+    let [input, weight, bias] = [primitive(input.clone()), full(weight), full(bias)];
+    match after {
+        After::Nothing | After::Relu => dispatch(&operation, [input, weight, bias]),
+        After::Sum(other) => dispatch(&operation, [input, weight, bias, primitive(other.clone())]),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Normalize {
+    epsilon: f32,
+    relu: bool,
+    border: Border,
+}
+
+/// Input, weight, bias, and perhaps what is added (then there is no ReLU).
+impl<const N: usize> Operation<N> for Normalize {
+    const KEPT: usize = 3;
+
+    fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; N]) -> (Waiting<R>, Option<Waiting<R>>) {
+        let Normalize { epsilon, relu, border } = *self;
+        let [batch, channels, height, width] = inputs[0].shape.dims();
+        let dtype = inputs[0].dtype;
+        let [tall, wide] = border.around([height, width]);
+        let outputs = [(vec![batch, channels, tall, wide], dtype), (vec![2, batch, channels], DType::F32)];
+        let [output, statistics] = enqueue("impasto norm", inputs, outputs, move |inputs| {
+            let [input, weight, bias] = [0, 1, 2].map(|at| inputs[at].clone());
+            let input = permute_nchw_to_nhwc(input);
+            let skip = inputs.get(3).cloned().map(permute_nchw_to_nhwc);
+            let statistics = forward::statistics(&input, epsilon);
+            let norm = forward::Norm { statistics: &statistics, weight: &weight, bias: &bias, relu };
+            let output = forward::normalized(&input, &norm, skip.as_ref(), &border, dtype);
+            [permute_nhwc_to_nchw(output), statistics]
+        });
+        (output, Some(statistics))
+    }
+
+    fn backward<R: CubeRuntime>(
+        &self,
+        inputs: Vec<Waiting<R>>,
+        kept: Option<Waiting<R>>,
+        upstream: Waiting<R>,
+    ) -> [Waiting<R>; N] {
+        let Normalize { relu, border, .. } = *self;
+        let statistics = kept.expect("the forward pass kept them");
+        let (shape, dtype) = (inputs[0].shape.to_vec(), inputs[0].dtype);
+        let of_channel = (vec![shape[1]], DType::F32);
+        let outputs = [(shape.clone(), dtype), of_channel.clone(), of_channel, (shape, dtype)];
+        let [input, weight, bias] = inputs.try_into().expect("as many as are kept");
+        let inputs = [input, statistics, weight, bias, upstream];
+        let found = enqueue("impasto norm backward", inputs, outputs, move |inputs| {
+            let [input, statistics, weight, bias, upstream] = inputs;
+            let (input, upstream) = (permute_nchw_to_nhwc(input), permute_nchw_to_nhwc(upstream));
+            let norm = forward::Norm { statistics: &statistics, weight: &weight, bias: &bias, relu };
+            let found = backward::normalized(&input, &norm, &upstream, &border);
+            [permute_nhwc_to_nchw(found.input), found.weight, found.bias, permute_nhwc_to_nchw(found.output)]
+        });
+        std::array::from_fn(|at| found[at].clone())
+    }
+}
+
+/// The picture doubled and with its border, channels last in memory.
+///
+/// # Shapes
+/// - input: `[batch, channels, height, width]`
+/// - output: the border around it
+pub(crate) fn border<B: Backend>(input: &Tensor<B, 4>, border: Border) -> Option<Tensor<B, 4>> {
+    if !is_gpu::<B>() {
+        return None;
+    }
+    let [_, _, height, width] = input.dims();
+    let operation = Frame { border, size: [height, width], dtype: input.dtype() };
+    dispatch(&operation, [primitive(input.clone())])
+}
+
+#[derive(Clone, Debug)]
+struct Frame {
+    border: Border,
+    size: [usize; 2],
+    dtype: DType,
+}
+
+impl Operation<1> for Frame {
+    const KEPT: usize = 0;
+
+    fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; 1]) -> (Waiting<R>, Option<Waiting<R>>) {
+        let Frame { border, size, dtype } = *self;
+        let [batch, channels, _, _] = inputs[0].shape.dims();
+        let [tall, wide] = border.around(size);
+        let [output] = enqueue(
+            "impasto border",
+            inputs,
+            [(vec![batch, channels, tall, wide], dtype)],
+            move |[input]| {
+                let output = forward::bordered(&permute_nchw_to_nhwc(input), &border, dtype);
+                [permute_nhwc_to_nchw(output)]
+            },
+        );
+        (output, None)
+    }
+
+    fn backward<R: CubeRuntime>(
+        &self,
+        _: Vec<Waiting<R>>,
+        _: Option<Waiting<R>>,
+        upstream: Waiting<R>,
+    ) -> [Waiting<R>; 1] {
+        let Frame { border, size, dtype } = *self;
+        let [batch, channels, _, _] = upstream.shape.dims();
+        enqueue(
+            "impasto border backward",
+            [upstream],
+            [(vec![batch, channels, size[0], size[1]], dtype)],
+            move |[upstream]| {
+                let gradient = backward::bordered(&permute_nchw_to_nhwc(upstream), &border, size, dtype);
+                [permute_nhwc_to_nchw(gradient)]
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

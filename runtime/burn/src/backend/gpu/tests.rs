@@ -1,0 +1,230 @@
+//! The kernels against Burn's own operations on the same device, values and gradients, on every GPU there is (a
+//! software Vulkan device counts; without any, each test says that it was skipped).
+
+use burn::backend::Autodiff;
+use burn::tensor::{Distribution, TensorData, activation};
+use impasto_test_support::skipped;
+
+use super::*;
+use crate::device::{Device, available};
+
+/// A test, on the backend that a device has.
+trait OnGpu {
+    fn run<G: Backend>(&self, place: &G::Device);
+}
+
+fn on_every_gpu(name: &str, test: impl OnGpu) {
+    let mut ran = false;
+    for found in available() {
+        match found.device {
+            Device::Cpu => continue,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(index) => {
+                test.run::<crate::backend::Cuda>(&burn::backend::cuda::CudaDevice::new(index))
+            }
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu(index) => {
+                test.run::<crate::backend::Wgpu>(&crate::backend::wgpu_adapter(index).unwrap())
+            }
+            #[allow(unreachable_patterns)]
+            _ => continue,
+        }
+        ran = true;
+    }
+    if !ran {
+        skipped(name, "no GPU is here, and no software Vulkan device");
+    }
+}
+
+/// A border by Burn's operations.
+fn plain_border<B: Backend>(input: Tensor<B, 4>, border: Border) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = input.dims();
+    let doubled = match border.scale {
+        1 => input,
+        _ => input
+            .reshape([batch, channels, height, 1, width, 1])
+            .expand([batch, channels, height, 2, width, 2])
+            .reshape([batch, channels, 2 * height, 2 * width]),
+    };
+    let pick = |input: Tensor<B, 4>, axis: usize, [before, after]: [usize; 2]| {
+        let size = input.dims()[axis] as i64;
+        let rows: Vec<i64> = (-(before as i64)..size + after as i64).collect();
+        let place = |row: i64| {
+            if row < 0 {
+                -row
+            } else if row >= size {
+                2 * (size - 1) - row
+            } else {
+                row
+            }
+        };
+        let inside = |row: i64| row >= 0 && row < size;
+        let parts = rows.iter().map(|&row| match (border.reflect, inside(row)) {
+            (false, false) => input.clone().narrow(axis, 0, 1).mul_scalar(0.0),
+            _ => input.clone().narrow(axis, place(row) as usize, 1),
+        });
+        Tensor::cat(parts.collect(), axis)
+    };
+    pick(pick(doubled, 2, border.rows), 3, border.columns)
+}
+
+/// Instance norm by Burn's operations.
+fn plain_norm<B: Backend>(
+    input: Tensor<B, 4>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    epsilon: f32,
+) -> Tensor<B, 4> {
+    let channels = input.dims()[1];
+    let mean = |x: Tensor<B, 4>| x.mean_dim(2).mean_dim(3);
+    let centred = input.clone() - mean(input);
+    let factor = (mean(centred.clone() * centred.clone()) + epsilon).sqrt().recip();
+    centred * factor * weight.reshape([1, channels, 1, 1]) + bias.reshape([1, channels, 1, 1])
+}
+
+fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().into_vec().unwrap()
+}
+
+#[track_caller]
+fn assert_close(case: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{case}");
+    let scale = expected.iter().fold(1e-3_f32, |most, value| most.max(value.abs()));
+    for (at, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= 2e-5 * scale, "{case}: value {at} is {a}, not {b} (the largest is {scale})");
+    }
+}
+
+/// Borders that the network's convolutions have, and lopsided ones.
+const BORDERS: [Border; 6] = [
+    Border::NONE,
+    Border { rows: [4; 2], columns: [4; 2], scale: 1, reflect: true },
+    Border { rows: [1; 2], columns: [1; 2], scale: 2, reflect: true },
+    Border { rows: [0, 1], columns: [1, 1], scale: 1, reflect: false },
+    Border { rows: [1, 2], columns: [3, 0], scale: 2, reflect: false },
+    Border { rows: [0; 2], columns: [0; 2], scale: 2, reflect: true },
+];
+
+/// Batch, channels (vectors of 1, 2, 4, and more groups than lanes), height, width.
+const SHAPES: [[usize; 4]; 5] = [[1, 3, 5, 7], [2, 8, 9, 6], [1, 6, 40, 33], [2, 160, 5, 5], [1, 67, 6, 5]];
+
+#[test]
+fn norm_and_border_are_those_of_general_operations() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            G::seed(place, 7);
+            let random = |shape: [usize; 4]| {
+                Tensor::<G, 4>::random(shape, Distribution::Normal(3.0, 2.0), place).into_data()
+            };
+            for (at, shape) in SHAPES.into_iter().enumerate() {
+                for (which, border) in BORDERS.into_iter().enumerate() {
+                    let (relu, with_skip) = ((at + which) % 3 == 0, (at + which) % 3 == 1);
+                    let case = format!("{shape:?}, {border:?}, ReLU {relu}, sum {with_skip}");
+                    let [batch, channels, height, width] = shape;
+                    let [tall, wide] = border.around([height, width]);
+                    let (input, skip) = (random(shape), random(shape));
+                    let (weight, bias) = (random([1, channels, 1, 1]), random([1, channels, 1, 1]));
+                    let upstream = random([batch, channels, tall, wide]);
+                    // The same twice, by our kernels and by Burn's.
+                    let run = |own: bool| {
+                        let leaf = |data: &TensorData| {
+                            Tensor::<Autodiff<G>, 4>::from_data(data.clone(), place).require_grad()
+                        };
+                        let (input, skip) = (leaf(&input), leaf(&skip));
+                        let leaves = [leaf(&weight), leaf(&bias)];
+                        let [weight, bias] = leaves.clone().map(|leaf| leaf.reshape([channels]));
+                        let output = if own {
+                            let after = match (relu, with_skip) {
+                                (true, _) => After::Relu,
+                                (_, true) => After::Sum(&skip),
+                                _ => After::Nothing,
+                            };
+                            norm(&input, [&weight, &bias], 1e-5, after, border).unwrap()
+                        } else {
+                            let normed = plain_norm(input.clone(), weight, bias, 1e-5);
+                            let normed = if relu { activation::relu(normed) } else { normed };
+                            let sum = if with_skip { normed + skip.clone() } else { normed };
+                            plain_border(sum, border)
+                        };
+                        assert_eq!(output.dims(), [batch, channels, tall, wide], "{case}");
+                        let upstream = Tensor::<Autodiff<G>, 4>::from_data(upstream.clone(), place);
+                        let gradients = (output.clone() * upstream).sum().backward();
+                        let [weight, bias] = leaves;
+                        let mut all = vec![("output", values(output))];
+                        all.push(("input's gradient", values(input.grad(&gradients).unwrap())));
+                        all.push(("weight's gradient", values(weight.grad(&gradients).unwrap())));
+                        all.push(("bias's gradient", values(bias.grad(&gradients).unwrap())));
+                        if with_skip {
+                            all.push(("summand's gradient", values(skip.grad(&gradients).unwrap())));
+                        }
+                        all
+                    };
+                    for ((name, found), (_, expected)) in run(true).into_iter().zip(run(false)) {
+                        assert_close(&format!("{case}: {name}"), &found, &expected);
+                    }
+                }
+            }
+        }
+    }
+    on_every_gpu("norm_and_border", Test);
+}
+
+#[test]
+fn a_border_alone_is_that_of_general_operations() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            for (shape, border) in SHAPES.into_iter().flat_map(|shape| BORDERS.map(|border| (shape, border)))
+            {
+                let case = format!("{shape:?}, {border:?}");
+                let [batch, channels, height, width] = shape;
+                let [tall, wide] = border.around([height, width]);
+                let random = |shape| Tensor::<G, 4>::random(shape, Distribution::Default, place).into_data();
+                let (data, upstream) = (random(shape), random([batch, channels, tall, wide]));
+                let run = |own: bool| {
+                    let input = Tensor::<Autodiff<G>, 4>::from_data(data.clone(), place).require_grad();
+                    let output = match own {
+                        true => super::border(&input, border).unwrap(),
+                        false => plain_border(input.clone(), border),
+                    };
+                    let upstream = Tensor::<Autodiff<G>, 4>::from_data(upstream.clone(), place);
+                    let gradients = (output.clone() * upstream).sum().backward();
+                    (values(output), values(input.grad(&gradients).unwrap()))
+                };
+                let (found, expected) = (run(true), run(false));
+                assert_eq!(found.0, expected.0, "{case}");
+                assert_close(&case, &found.1, &expected.1);
+            }
+        }
+    }
+    on_every_gpu("a_border_alone", Test);
+}
+
+#[test]
+fn flat_planes_have_no_deviation_and_smooth_ones_keep_theirs() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            let (height, width) = (311, 257);
+            let flat = vec![1234.567_f32; height * width];
+            // Deviations of a hundredth about a thousand: the squares' digits beyond f32's.
+            let smooth: Vec<f32> = (0..height * width).map(|at| 1000.0 + (at % 7) as f32 * 0.01).collect();
+            let mean = smooth.iter().map(|&value| f64::from(value)).sum::<f64>() / smooth.len() as f64;
+            let variance = smooth.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>()
+                / smooth.len() as f64;
+            let data = TensorData::new([flat, smooth.clone()].concat(), [1, 2, height, width]);
+            let input = Tensor::<G, 4>::from_data(data, place);
+            let (ones, zeros) = (Tensor::<G, 1>::ones([2], place), Tensor::<G, 1>::zeros([2], place));
+            let output = norm(&input, [&ones, &zeros], 1e-9, After::Nothing, Border::NONE).unwrap();
+            let output = values(output);
+            let (flat, rest) = output.split_at(height * width);
+            assert!(flat.iter().all(|&value| value == 0.0));
+            for (found, value) in rest.iter().zip(&smooth) {
+                let expected = (f64::from(*value) - mean) / (variance + 1e-9).sqrt();
+                assert!((f64::from(*found) - expected).abs() < 0.02, "{found}, not {expected}");
+            }
+        }
+    }
+    on_every_gpu("flat_planes", Test);
+}
