@@ -45,6 +45,8 @@ TRAINING = {
 }
 QUICK_TRAINING = TRAINING | {"width": 4, "side": 48, "batch": 2}
 PRECISIONS = ["f32", "half"]
+#: impasto's network by Burn's general operations instead of its own kernels, to see what those gain.
+GENERAL = "impasto, general operations"
 
 
 def say(text):
@@ -227,6 +229,12 @@ def painting(run):
                         turns[f"impasto{suffix}"] = lambda count, overlap=overlap: run.rust(
                             "frames", name="painter", width=size[0], height=size[1], frames=count, overlap=overlap
                         )["seconds"]
+                    if ours and not overlap and size == (QUICK_SIZES if run.quick else SIZES)[1]:
+                        order = {"device": run.options.device, "precision": precision, "model": path}
+                        run.rust("open", name="general", operations="general", **order)
+                        turns[GENERAL] = lambda count: run.rust(
+                            "frames", name="general", width=size[0], height=size[1], frames=count, overlap=False
+                        )["seconds"]
                     for compiled in [False, True] if run.options.compile else [False]:
                         key = "torch.compile" if compiled else "PyTorch eager"
                         theirs = torch_side.Painter(model, run.torch_device, precision, compiled)
@@ -236,6 +244,8 @@ def painting(run):
                 row |= alternate(run, label, turns)
                 if not ours:
                     row["failed"]["impasto"] = refused
+                elif GENERAL in turns:
+                    run.rust("close", name="general")
                 rows.append(row)
                 run.keep("painting", rows)
                 torch._dynamo.reset()
@@ -253,35 +263,37 @@ def training(run):
     for precision in PRECISIONS:
         turns, memory, losses = {}, {}, {}
 
-        def weighed(do, **order):
+        def weighed(name, do, **order):
             # What the Rust side takes from the card while it is its turn; its pool gives nothing back.
             before = run.card_memory()
-            answer = run.rust(do, **order)
+            answer = workers[name](do, **order)
             if before is not None:
-                memory["impasto"] = memory.get("impasto", 0) + max(0, run.card_memory() - before)
+                memory[name] = memory.get(name, 0) + max(0, run.card_memory() - before)
             return answer
 
-        def rust(count):
-            answer = weighed("steps", count=count)
-            losses["impasto"] = answer["loss"]
+        def rust(count, name):
+            answer = weighed(name, "steps", count=count)
+            losses[name] = answer["loss"]
             return answer["seconds"]
 
-        # A new process: the memory that another training took is not this one's.
-        run.rust.close()
-        run.rust = Worker(run.options.worker)
-        refused = None
-        try:
-            weighed(
-                "training",
-                **settings,
-                device=run.options.device,
-                precision=precision,
-                photos=run.folder / "photos.rgb",
-                style=run.folder / "style.rgb",
-            )
-            turns["impasto"] = rust
-        except WorkerError as error:
-            refused = str(error)
+        # A new process each: the memory that another training took is not this one's.
+        workers, refused = {}, None
+        for name, operations in [("impasto", "fused"), (GENERAL, "general")]:
+            workers[name] = Worker(run.options.worker)
+            try:
+                weighed(
+                    name,
+                    "training",
+                    **settings,
+                    device=run.options.device,
+                    precision=precision,
+                    operations=operations,
+                    photos=run.folder / "photos.rgb",
+                    style=run.folder / "style.rgb",
+                )
+                turns[name] = lambda count, name=name: rust(count, name)
+            except WorkerError as error:
+                refused = str(error)
         for compiled in [False, True] if run.options.compile else [False]:
             key = "torch.compile" if compiled else "PyTorch eager"
             theirs = torch_side.Training(settings, photos, style, None, run.torch_device, precision, compiled)
@@ -301,6 +313,8 @@ def training(run):
         if refused:
             row["failed"]["impasto"] = refused
         row["images_per_second"] = {name: batch / seconds for name, seconds in row["seconds"].items()}
+        for worker in workers.values():
+            worker.close()
         rows.append(row | {"memory": memory, "losses": losses})
         run.keep("training", rows)
         torch._dynamo.reset()
@@ -316,9 +330,9 @@ def profiles(run):
         row = {"precision": precision, "width": width, "size": f"{size[0]}×{size[1]}"}
         try:
             order = {"device": run.options.device, "precision": precision, "model": path}
-            row["impasto"] = run.rust("profile", **order, width=size[0], height=size[1], rounds=3 if run.quick else 10)[
-                "operations"
-            ]
+            order |= {"width": size[0], "height": size[1], "rounds": 3 if run.quick else 10}
+            for name, operations in [("impasto", "fused"), (GENERAL, "general")]:
+                row[name] = run.rust("profile", operations=operations, **order)["operations"]
         except WorkerError as error:
             row["refused"] = str(error)
         theirs = torch_side.Painter(files.read_model(path), run.torch_device, precision, False)

@@ -78,6 +78,20 @@ def painting(rows):
         text += f"\n{title}:\n\n" + table(
             ["frame", "impasto", "PyTorch eager", "torch.compile", "to eager", "to compiled"], body
         )
+    general = "impasto, general operations"
+    body = [
+        [
+            f"{row['size']}, width {row['width']}, {row['precision']}",
+            number(1e3 * row["seconds"]["impasto"]),
+            number(1e3 * row["seconds"][general]),
+            number(row["seconds"][general] / row["seconds"]["impasto"], "×"),
+        ]
+        for row in rows
+        if {"impasto", general} <= row["seconds"].keys()
+    ]
+    if body:
+        text += "\nimpasto's kernels between convolutions and Burn's general operations, milliseconds a frame:\n\n"
+        text += table(["frame", "own kernels", "general operations", "times as fast"], body)
     return text + failures(rows)
 
 
@@ -113,24 +127,26 @@ def profile(rows):
         text += f"\n### {row['size']}, width {row['width']}, {row['precision']}\n\n"
         if "refused" in row:
             text += f"impasto: {row['refused']}\n\n"
-        else:
+        for name in ["impasto", "impasto, general operations"]:
+            if name not in row:
+                continue
             sums = {}
-            for item in row["impasto"]:
+            for item in row[name]:
                 count, ms = sums.get(item["operation"], (0, 0.0))
                 sums[item["operation"]] = (count + 1, ms + item["ms"])
             total = sum(ms for _, ms in sums.values())
             body = sorted(sums.items(), key=lambda item: -item[1][1])
             text += table(
-                ["impasto, operation", "times", "ms", "share"],
+                [name, "times", f"ms, {total:.3f} in all", "share"],
                 [[name, count, f"{ms:.3f}", f"{100 * ms / total:.0f} %"] for name, (count, ms) in body],
             )
-            slowest = sorted(row["impasto"], key=lambda item: -item["ms"])[:10]
+            slowest = sorted(row[name], key=lambda item: -item["ms"])[:10]
             text += "\n" + table(
-                ["impasto, slowest", "ms"], [[f"{item['layer']}: {item['operation']}", f"{item['ms']:.3f}"] for item in slowest]
-            )
+                [f"{name}: slowest", "ms"], [[f"{item['layer']}: {item['operation']}", f"{item['ms']:.3f}"] for item in slowest]
+            ) + "\n"
         total = sum(ms for _, ms in row["torch"])
         body = [[f"`{name[:80]}`", f"{ms:.3f}", f"{100 * ms / total:.0f} %"] for name, ms in row["torch"][:12]]
-        text += "\n" + table(["PyTorch, operation", "ms", "share"], body)
+        text += table(["PyTorch, operation", "ms", "share"], body)
     return text
 
 

@@ -62,40 +62,34 @@ impl<B: Backend> TransformNet<B> {
             Some(link) => link.conv.border(x),
             None => Border::NONE,
         };
-        let Some(mut x) = gpu::border(&input, border(links.first(), &input)) else { return Ok(None) };
+        let mut around = border(links.first(), &input);
+        let Some(mut x) = gpu::border(&input, around) else { return Ok(None) };
         done(0, "border")?;
-        let mut skip = links.first().filter(|link| link.residual == Residual::First).map(|_| input);
+        let mut skip = None;
         for (at, link) in links.iter().enumerate() {
-            let next = links.get(at + 1);
-            // A residual block wants its input twice, with its border and without.
-            let next_is_residual = next.is_some_and(|next| next.residual == Residual::First);
-            let sum = if link.residual == Residual::Last { skip.take() } else { None };
+            if link.residual == Residual::First {
+                skip = Some((x.clone(), around));
+            }
             // What a convolution adds everywhere, an instance norm takes away again.
             x = link.conv.convolved_with(x, link.norm.is_none());
             done(link.step, "convolution")?;
-            let wanted = border(next, &x);
-            let before = if next_is_residual { Border::NONE } else { wanted };
-            let after = match &sum {
-                Some(sum) => After::Sum(sum),
-                None if link.relu => After::Relu,
-                None => After::Nothing,
+            around = border(links.get(at + 1), &x);
+            let after = match &skip {
+                Some((sum, border)) if link.residual == Residual::Last => After::Sum(sum, *border),
+                _ if link.relu => After::Relu,
+                _ => After::Nothing,
             };
             let found = match link.norm {
-                Some(norm) => norm.forward_bordered(&x, after, before),
+                Some(norm) => norm.forward_bordered(&x, after, around),
                 None => {
                     let x = if link.relu { activation::relu(x) } else { x };
-                    if before == Border::NONE { Some(x) } else { gpu::border(&x, before) }
+                    if around == Border::NONE { Some(x) } else { gpu::border(&x, around) }
                 }
             };
             let Some(found) = found else { return Ok(None) };
             x = found;
             if link.norm.is_some() {
                 done(link.step, "norm and border")?;
-            }
-            if next_is_residual {
-                let Some(bordered) = gpu::border(&x, wanted) else { return Ok(None) };
-                skip = Some(std::mem::replace(&mut x, bordered));
-                done(link.step, "border")?;
             }
         }
         Ok(Some(x))

@@ -245,15 +245,18 @@ pub(super) struct Norm<'a, R: CubeRuntime> {
 }
 
 /// `relu((x − mean) / deviation · weight + bias) + skip`, doubled and with its border, in the float type `dtype`.
+/// `skip` has a border of its own around it.
 pub(super) fn normalized<R: CubeRuntime>(
     input: &CubeTensor<R>,
     norm: &Norm<'_, R>,
-    skip: Option<&CubeTensor<R>>,
+    skip: Option<(&CubeTensor<R>, &Border)>,
     border: &Border,
     dtype: DType,
 ) -> CubeTensor<R> {
     let output = bordered_like(input, border, dtype);
     let size = Extent::of(&output);
+    let inset = skip.map_or([0; 2], |(_, around)| [around.rows[0] as u32, around.columns[0] as u32]);
+    let skip = skip.map(|(skip, _)| skip);
     let vector = vector(&[&[input, &output], skip.as_slice()].concat());
     let grid = Grid::mapping(size, vector);
     let skip_type = skip.map_or(input.dtype, |skip| skip.dtype);
@@ -278,6 +281,7 @@ pub(super) fn normalized<R: CubeRuntime>(
             grid.lanes,
             grid.rows,
             norm.relu,
+            inset,
             border.layout(),
             [input.dtype.into(), skip_type.into(), dtype.into()],
         );
@@ -305,6 +309,7 @@ fn norm_kernel<I: Float, S: Float, O: Float, N: Size>(
     #[comptime] lanes: usize,
     #[comptime] rows: usize,
     #[comptime] relu: bool,
+    #[comptime] inset: [u32; 2],
     #[comptime] border: Layout,
     #[define(I, S, O)] _dtypes: [StorageType; 3],
 ) {
@@ -334,8 +339,8 @@ fn norm_kernel<I: Float, S: Float, O: Float, N: Size>(
                 #[comptime]
                 if let ComptimeOption::Some(skip) = &skip {
                     let at = batch * skip.stride(0)
-                        + y_in as usize * skip.stride(1)
-                        + x_in as usize * skip.stride(2)
+                        + (y_in + comptime![inset[0]]) as usize * skip.stride(1)
+                        + (x_in + comptime![inset[1]]) as usize * skip.stride(2)
                         + channel * skip.stride(3);
                     value += Vector::<f32, N>::cast_from(skip[at / vector]);
                 }

@@ -155,8 +155,8 @@ fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> B::FloatTensor
 pub(crate) enum After<'a, B: Backend> {
     Nothing,
     Relu,
-    /// A tensor of the norm's shape is added.
-    Sum(&'a Tensor<B, 4>),
+    /// A tensor of the norm's shape is added, which has this border around it.
+    Sum(&'a Tensor<B, 4>, Border),
 }
 
 /// `(x − mean) / √(variance + ε) · weight + bias` and what follows it, doubled and with its border.
@@ -182,11 +182,15 @@ pub(crate) fn norm<B: Backend>(
         _ => primitive(tensor.clone().cast(DType::F32)),
     };
     let relu = matches!(after, After::Relu);
-    let operation = Normalize { epsilon, relu, border };
+    let around = match &after {
+        After::Sum(_, around) => *around,
+        After::Nothing | After::Relu => Border::NONE,
+    };
+    let operation = Normalize { epsilon, relu, around, border };
     let [input, weight, bias] = [primitive(input.clone()), full(weight), full(bias)];
     match after {
         After::Nothing | After::Relu => dispatch(&operation, [input, weight, bias]),
-        After::Sum(other) => dispatch(&operation, [input, weight, bias, primitive(other.clone())]),
+        After::Sum(other, _) => dispatch(&operation, [input, weight, bias, primitive(other.clone())]),
     }
 }
 
@@ -194,6 +198,8 @@ pub(crate) fn norm<B: Backend>(
 struct Normalize {
     epsilon: f32,
     relu: bool,
+    /// Around what is added.
+    around: Border,
     border: Border,
 }
 
@@ -202,7 +208,7 @@ impl<const N: usize> Operation<N> for Normalize {
     const KEPT: usize = 3;
 
     fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; N]) -> (Waiting<R>, Option<Waiting<R>>) {
-        let Normalize { epsilon, relu, border } = *self;
+        let Normalize { epsilon, relu, around, border } = *self;
         let [batch, channels, height, width] = inputs[0].shape.dims();
         let dtype = inputs[0].dtype;
         let [tall, wide] = border.around([height, width]);
@@ -213,7 +219,8 @@ impl<const N: usize> Operation<N> for Normalize {
             let skip = inputs.get(3).cloned().map(permute_nchw_to_nhwc);
             let statistics = forward::statistics(&input, epsilon);
             let norm = forward::Norm { statistics: &statistics, weight: &weight, bias: &bias, relu };
-            let output = forward::normalized(&input, &norm, skip.as_ref(), &border, dtype);
+            let skip = skip.as_ref().map(|skip| (skip, &around));
+            let output = forward::normalized(&input, &norm, skip, &border, dtype);
             [permute_nhwc_to_nchw(output), statistics]
         });
         (output, Some(statistics))
@@ -225,11 +232,18 @@ impl<const N: usize> Operation<N> for Normalize {
         kept: Option<Waiting<R>>,
         upstream: Waiting<R>,
     ) -> [Waiting<R>; N] {
-        let Normalize { relu, border, .. } = *self;
+        let Normalize { relu, around, border, .. } = *self;
         let statistics = kept.expect("the forward pass kept them");
-        let (shape, dtype) = (inputs[0].shape.to_vec(), inputs[0].dtype);
-        let of_channel = (vec![shape[1]], DType::F32);
-        let outputs = [(shape.clone(), dtype), of_channel.clone(), of_channel, (shape, dtype)];
+        let [batch, channels, height, width] = inputs[0].shape.dims();
+        let dtype = inputs[0].dtype;
+        let of_channel = (vec![channels], DType::F32);
+        let [tall, wide] = around.around([height, width]);
+        let outputs = [
+            (vec![batch, channels, height, width], dtype),
+            of_channel.clone(),
+            of_channel,
+            (vec![batch, channels, tall, wide], dtype),
+        ];
         let [input, weight, bias] = inputs.try_into().expect("as many as are kept");
         let inputs = [input, statistics, weight, bias, upstream];
         let found = enqueue("impasto norm backward", inputs, outputs, move |inputs| {
@@ -237,7 +251,13 @@ impl<const N: usize> Operation<N> for Normalize {
             let (input, upstream) = (permute_nchw_to_nhwc(input), permute_nchw_to_nhwc(upstream));
             let norm = forward::Norm { statistics: &statistics, weight: &weight, bias: &bias, relu };
             let found = backward::normalized(&input, &norm, &upstream, &border);
-            [permute_nhwc_to_nchw(found.input), found.weight, found.bias, permute_nhwc_to_nchw(found.output)]
+            // Nothing is learnt about the border of what was added: it was not looked at.
+            let zeros = Border { reflect: false, ..around };
+            let summand = match zeros {
+                Border::NONE => found.output,
+                _ => forward::bordered(&found.output, &zeros, dtype),
+            };
+            [permute_nhwc_to_nchw(found.input), found.weight, found.bias, permute_nhwc_to_nchw(summand)]
         });
         std::array::from_fn(|at| found[at].clone())
     }

@@ -91,7 +91,8 @@ fn assert_close(case: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let scale = expected.iter().fold(1e-3_f32, |most, value| most.max(value.abs()));
     for (at, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= 2e-5 * scale, "{case}: value {at} is {a}, not {b} (the largest is {scale})");
+        // Sums of some thousand values that cancel lie behind a gradient.
+        assert!((a - b).abs() <= 1e-4 * scale, "{case}: value {at} is {a}, not {b} (the largest is {scale})");
     }
 }
 
@@ -123,7 +124,11 @@ fn norm_and_border_are_those_of_general_operations() {
                     let case = format!("{shape:?}, {border:?}, ReLU {relu}, sum {with_skip}");
                     let [batch, channels, height, width] = shape;
                     let [tall, wide] = border.around([height, width]);
-                    let (input, skip) = (random(shape), random(shape));
+                    // What is added has a border as in the network, or none.
+                    let around = if at % 2 == 0 { BORDERS[1] } else { Border::NONE };
+                    let [skip_height, skip_width] = around.around([height, width]);
+                    let input = random(shape);
+                    let skip = random([batch, channels, skip_height, skip_width]);
                     let (weight, bias) = (random([1, channels, 1, 1]), random([1, channels, 1, 1]));
                     let upstream = random([batch, channels, tall, wide]);
                     // The same twice, by our kernels and by Burn's.
@@ -137,14 +142,16 @@ fn norm_and_border_are_those_of_general_operations() {
                         let output = if own {
                             let after = match (relu, with_skip) {
                                 (true, _) => After::Relu,
-                                (_, true) => After::Sum(&skip),
+                                (_, true) => After::Sum(&skip, around),
                                 _ => After::Nothing,
                             };
                             norm(&input, [&weight, &bias], 1e-5, after, border).unwrap()
                         } else {
                             let normed = plain_norm(input.clone(), weight, bias, 1e-5);
                             let normed = if relu { activation::relu(normed) } else { normed };
-                            let sum = if with_skip { normed + skip.clone() } else { normed };
+                            let inner = skip.clone().narrow(2, around.rows[0], height);
+                            let inner = inner.narrow(3, around.columns[0], width);
+                            let sum = if with_skip { normed + inner } else { normed };
                             plain_border(sum, border)
                         };
                         assert_eq!(output.dims(), [batch, channels, tall, wide], "{case}");
