@@ -27,7 +27,12 @@ pub(crate) fn upload<B: Backend>(
         words.push(rest.iter().rev().fold(0, |word, &byte| word << 8 | i32::from(byte)));
     }
     let count = words.len();
-    let words = Tensor::<B, 2, Int>::from_data(TensorData::new(words, [count, 1]), (place, DType::I32));
+    let words = Tensor::<B, 1, Int>::from_data(TensorData::new(words, [count]), (place, DType::I32));
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(picture) = crate::backend::gpu::unpack(&words, [batch, height, width]) {
+        return picture;
+    }
+    let words = words.reshape([count, 1]);
     let shifts = TensorData::new(SHIFTS.to_vec(), [1, 4]);
     let shifts = Tensor::<B, 2, Int>::from_data(shifts, (place, DType::I32)).expand([count, 4]);
     // The shift carries the sign down; the mask takes it off again.
@@ -43,6 +48,10 @@ pub(crate) fn upload<B: Backend>(
 /// - painted: `[1, 3, height, width]`, f32
 /// - output: `[⌈height · width · 3 / 4⌉, 1]` words, for [`unpack`]
 pub(crate) fn round<B: Backend>(painted: Tensor<B, 4>) -> Tensor<B, 2, Int> {
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if let Some(words) = crate::backend::gpu::pack(&painted) {
+        return words;
+    }
     let [_, channels, height, width] = painted.dims();
     let count = channels * height * width;
     let place = painted.device();

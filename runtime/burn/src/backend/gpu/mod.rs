@@ -10,6 +10,7 @@
 
 mod backward;
 mod border;
+mod bytes;
 mod forward;
 mod grid;
 mod stream;
@@ -24,7 +25,7 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{Backend, BackendTypes};
-use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 
@@ -321,6 +322,74 @@ impl Operation<1> for Frame {
             },
         )
     }
+}
+
+/// Does `work` on a tensor of a GPU's backend itself (not `Autodiff` of it), where it lives.
+fn plain<B: Backend>(input: Box<dyn Any>, work: impl PlainWork) -> Option<Box<dyn Any>> {
+    fn on<B: Backend, G: Gpu>(
+        input: Box<dyn Any>,
+        work: &impl PlainWork,
+    ) -> Result<Box<dyn Any>, Box<dyn Any>> {
+        if TypeId::of::<B::FloatTensorPrimitive>() != TypeId::of::<Waiting<G::Runtime>>() {
+            return Err(input);
+        }
+        let input = input.downcast::<Waiting<G::Runtime>>()?;
+        Ok(Box::new(work.run(*input)))
+    }
+    let input: Result<Box<dyn Any>, Box<dyn Any>> = Err(input);
+    #[cfg(feature = "cuda")]
+    let input = input.or_else(|input| on::<B, super::Cuda>(input, &work));
+    #[cfg(feature = "wgpu")]
+    let input = input.or_else(|input| on::<B, super::Wgpu>(input, &work));
+    input.ok()
+}
+
+trait PlainWork {
+    fn run<R: CubeRuntime>(&self, input: Waiting<R>) -> Waiting<R>;
+}
+
+/// Pictures of bytes, four to a word.
+///
+/// # Shapes
+/// - words: `[words]`, 32-bit
+/// - output: `[batch, 3, height, width]`, f32, channels last in memory
+pub(crate) fn unpack<B: Backend>(words: &Tensor<B, 1, Int>, size: [usize; 3]) -> Option<Tensor<B, 4>> {
+    struct Unpack([usize; 3]);
+    impl PlainWork for Unpack {
+        fn run<R: CubeRuntime>(&self, input: Waiting<R>) -> Waiting<R> {
+            let size @ [batch, height, width] = self.0;
+            let outputs = [(vec![batch, 3, height, width], DType::F32)];
+            let [output] = enqueue("impasto unpack", [input], outputs, move |[words]| {
+                [permute_nhwc_to_nchw(bytes::unpacked(&words, size))]
+            });
+            output
+        }
+    }
+    let output = plain::<B>(Box::new(words.clone().into_primitive()), Unpack(size))?;
+    let output = output.downcast::<B::FloatTensorPrimitive>().ok()?;
+    Some(Tensor::from_primitive(TensorPrimitive::Float(*output)))
+}
+
+/// A painting's bytes, four to a word: `⌊value + ½⌋` within 0..255.
+///
+/// # Shapes
+/// - painted: `[1, 3, height, width]`
+/// - output: `[words, 1]`, 32-bit
+pub(crate) fn pack<B: Backend>(painted: &Tensor<B, 4>) -> Option<Tensor<B, 2, Int>> {
+    struct Pack(usize);
+    impl PlainWork for Pack {
+        fn run<R: CubeRuntime>(&self, input: Waiting<R>) -> Waiting<R> {
+            let words = self.0;
+            let outputs = [(vec![words, 1], DType::I32)];
+            let [output] = enqueue("impasto pack", [input], outputs, move |[painted]| {
+                [bytes::packed(&permute_nchw_to_nhwc(painted), words)]
+            });
+            output
+        }
+    }
+    let words = painted.dims().into_iter().product::<usize>().div_ceil(4);
+    let output = plain::<B>(Box::new(primitive(painted.clone())), Pack(words))?;
+    Some(Tensor::from_primitive(*output.downcast::<B::IntTensorPrimitive>().ok()?))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use impasto_test_support::skipped;
 
 use super::*;
 use crate::device::{Device, available};
+use crate::rgb8;
 
 /// A test, on the backend that a device has.
 trait OnGpu {
@@ -234,4 +235,42 @@ fn flat_planes_have_no_deviation_and_smooth_ones_keep_theirs() {
         }
     }
     on_every_gpu("flat_planes", Test);
+}
+
+#[test]
+fn bytes_go_up_and_come_back_and_are_rounded_as_elsewhere() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            for (width, height) in [(16, 16), (5, 3), (1, 1), (2, 1), (7, 11), (301, 200)] {
+                let rgb: Vec<u8> = (0..width * height * 3).map(|at| (at * 37 + at / 256) as u8).collect();
+                let tensor = rgb8::upload::<G>(&rgb, [1, height, width], place);
+                assert_eq!(tensor.dims(), [1, 3, height, width]);
+                let planes = values(tensor.clone());
+                for (at, &byte) in rgb.iter().enumerate() {
+                    assert_eq!(planes[at % 3 * width * height + at / 3], f32::from(byte));
+                }
+                let words = rgb8::round(tensor).into_data().to_vec::<i32>().unwrap();
+                let mut back = vec![0; rgb.len()];
+                rgb8::unpack(&words, &mut back);
+                assert_eq!(back, rgb, "{width}×{height}");
+            }
+            // Three pictures at once, as a training has them.
+            let rgb: Vec<u8> = (0..3 * 5 * 4 * 3).map(|at| at as u8).collect();
+            let tensor = rgb8::upload::<G>(&rgb, [3, 5, 4], place).permute([0, 2, 3, 1]);
+            assert_eq!(values(tensor), rgb.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+
+            let numbers =
+                [-1e9, -0.6, -0.4, 0.0, 0.49, 0.5, 1.5, 2.5, 127.499, 254.4, 254.5, 255.0, 255.7, 1e9, 3.0];
+            // Planes, not channels last.
+            let data = TensorData::new(numbers.to_vec(), [1, 3, 1, 5]);
+            let words = rgb8::round(Tensor::<G, 4>::from_data(data, place));
+            let mut bytes = vec![0; 15];
+            rgb8::unpack(&words.into_data().to_vec::<i32>().unwrap(), &mut bytes);
+            for (at, &value) in numbers.iter().enumerate() {
+                assert_eq!(bytes[at % 5 * 3 + at / 5], (value + 0.5_f32) as u8, "{value}");
+            }
+        }
+    }
+    on_every_gpu("bytes_go_up", Test);
 }
