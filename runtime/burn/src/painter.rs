@@ -8,8 +8,8 @@
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::DType;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, TensorData};
 use impasto_checkpoints::{Architecture, StyleModel};
 
 use crate::device::Device;
@@ -167,15 +167,27 @@ where
     }
 
     /// The painting, rounded, for [`rgb8::unpack`]. The size has been checked.
-    fn words(&self, rgb: &[u8], width: usize, height: usize, post: PostSteps) -> Result<Vec<i32>, BurnError> {
+    fn words(
+        &self,
+        rgb: &[u8],
+        width: usize,
+        height: usize,
+        post: PostSteps,
+    ) -> Result<TensorData, BurnError> {
         guarded(self.device, || {
             let picture = rgb8::upload::<B>(rgb, [1, height, width], &self.place);
             let painted = self.network.forward_in(picture.clone(), self.compute);
             let done = post.apply(painted, picture);
-            let data = rgb8::round(done).try_into_data().map_err(|error| error.to_string())?;
-            data.into_vec::<i32>().map_err(|error| format!("{error:?}"))
+            rgb8::round(done).try_into_data().map_err(|error| error.to_string())
         })?
         .map_err(|reason| self.failed(&reason))
+    }
+
+    /// The bytes of those words, without another copy in between.
+    fn unpack(&self, words: &TensorData, rgb: &mut [u8]) -> Result<(), BurnError> {
+        let words = words.as_slice::<i32>().map_err(|error| self.failed(&format!("{error:?}")))?;
+        rgb8::unpack(words, rgb);
+        Ok(())
     }
 }
 
@@ -224,7 +236,7 @@ where
         painted: &mut [u8],
     ) -> Result<(), BurnError> {
         if check_size([rgb.len(), painted.len()], width, height)? {
-            rgb8::unpack(&self.words(rgb, width, height, post)?, painted);
+            self.unpack(&self.words(rgb, width, height, post)?, painted)?;
         }
         Ok(())
     }
@@ -234,8 +246,7 @@ where
             let painter = self.clone();
             let paint: PaintInPlace = Box::new(move |rgb, width, height, post| {
                 let words = painter.words(rgb, width, height, post)?;
-                rgb8::unpack(&words, rgb);
-                Ok(())
+                painter.unpack(&words, rgb)
             });
             paint
         })

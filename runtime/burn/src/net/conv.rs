@@ -160,7 +160,8 @@ impl<B: Backend> ConvLayer<B> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(super) fn lay_out(&mut self) {
         use crate::backend::gpu::{Border, border};
-        if let Some(weight) = border(&self.weight.val(), Border::NONE) {
+        let weight = self.weight.val();
+        if let Some(weight) = border(&weight, Border::NONE, weight.dtype()) {
             self.weight = Param::from_tensor(weight);
         }
     }
@@ -241,6 +242,14 @@ impl<B: Backend> ConvLayer<B> {
             ConvKind::NearestDoubled => 1,
             ConvKind::Transposed => return self.transposed_by_burn(padded, weight, bias),
         };
+        #[cfg(any(feature = "cuda", feature = "wgpu"))]
+        if let Some(output) = crate::backend::gpu::convolution(&padded, &weight, stride) {
+            let channels = output.dims()[1];
+            return match bias {
+                Some(bias) => output + bias.reshape([1, channels, 1, 1]),
+                None => output,
+            };
+        }
         conv2d(padded, weight, bias, ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
     }
 }

@@ -1,7 +1,7 @@
 //! The network on a GPU: between two convolutions one kernel does what norm, ReLU, sum, doubling and border do.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
 
 use super::TransformNet;
 use super::blocks::{Step, UpsampleConv};
@@ -50,11 +50,12 @@ impl<B: Backend> TransformNet<B> {
         links
     }
 
-    /// The steps of the network; `None` where there are no kernels for it. `done` is told the step and the operation
-    /// after each.
+    /// The steps of the network, in the float type `compute`; `None` where there are no kernels for it. `done` is told
+    /// the step and the operation after each.
     pub(super) fn forward_fused<E>(
         &self,
-        input: Tensor<B, 4>,
+        input: &Tensor<B, 4>,
+        compute: DType,
         mut done: impl FnMut(usize, &'static str) -> Result<(), E>,
     ) -> Result<Option<Tensor<B, 4>>, E> {
         let links = self.links();
@@ -62,8 +63,8 @@ impl<B: Backend> TransformNet<B> {
             Some(link) => link.conv.border(x),
             None => Border::NONE,
         };
-        let mut around = border(links.first(), &input);
-        let Some(mut x) = gpu::border(&input, around) else { return Ok(None) };
+        let mut around = border(links.first(), input);
+        let Some(mut x) = gpu::border(input, around, compute) else { return Ok(None) };
         done(0, "border")?;
         let mut skip = None;
         for (at, link) in links.iter().enumerate() {
@@ -83,7 +84,7 @@ impl<B: Backend> TransformNet<B> {
                 Some(norm) => norm.forward_bordered(&x, after, around),
                 None => {
                     let x = if link.relu { activation::relu(x) } else { x };
-                    if around == Border::NONE { Some(x) } else { gpu::border(&x, around) }
+                    if around == Border::NONE { Some(x) } else { gpu::border(&x, around, compute) }
                 }
             };
             let Some(found) = found else { return Ok(None) };

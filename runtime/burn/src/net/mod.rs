@@ -133,26 +133,24 @@ impl<B: Backend> TransformNet<B> {
     pub fn forward_in(&self, rgb255: Tensor<B, 4>, compute: DType) -> Tensor<B, 4> {
         let dtype = rgb255.dtype();
         let [_, _, height, width] = rgb255.dims();
-        let mut x = to_range(self.at_least_minimum(rgb255), self.architecture.input);
-        if compute != dtype {
-            x = x.cast(compute);
-        }
-        x = self.forward_steps(x);
+        let x = to_range(self.at_least_minimum(rgb255), self.architecture.input);
+        let mut x = self.forward_steps(x, compute);
         if compute != dtype {
             x = x.cast(dtype);
         }
         self.to_rgb255(x, height, width)
     }
 
-    fn forward_steps(&self, input: Tensor<B, 4>) -> Tensor<B, 4> {
+    fn forward_steps(&self, input: Tensor<B, 4>, compute: DType) -> Tensor<B, 4> {
         #[cfg(any(feature = "cuda", feature = "wgpu"))]
         if self.operations == Operations::Fused {
             let nothing = |_, _| Ok::<(), std::convert::Infallible>(());
-            let Ok(output) = self.forward_fused(input.clone(), nothing);
+            let Ok(output) = self.forward_fused(&input, compute, nothing);
             if let Some(output) = output {
                 return output;
             }
         }
+        let input = if input.dtype() == compute { input } else { input.cast(compute) };
         self.steps.iter().fold(input, |x, step| step.forward(x))
     }
 

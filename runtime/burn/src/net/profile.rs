@@ -70,10 +70,10 @@ impl<B: Backend> TransformNet<B> {
     ) -> Result<Tensor<B, 4>, BurnError> {
         let dtype = rgb255.dtype();
         let [_, _, height, width] = rgb255.dims();
-        let mut x = to_range(self.at_least_minimum(rgb255), self.architecture.input).cast(compute);
+        let x = to_range(self.at_least_minimum(rgb255), self.architecture.input);
         watch.layer = "0 input".to_owned();
         watch.lap("range")?;
-        x = self.steps_watched(x, watch)?;
+        let x = self.steps_watched(x, compute, watch)?;
         watch.layer = "output".to_owned();
         let x = self.to_rgb255(x.cast(dtype), height, width);
         watch.lap("range")?;
@@ -83,6 +83,7 @@ impl<B: Backend> TransformNet<B> {
     fn steps_watched(
         &self,
         input: Tensor<B, 4>,
+        compute: DType,
         watch: &mut Watch<'_, B>,
     ) -> Result<Tensor<B, 4>, BurnError> {
         let name = |at: usize| {
@@ -99,11 +100,11 @@ impl<B: Backend> TransformNet<B> {
                 watch.layer = name(at);
                 watch.lap(operation)
             };
-            if let Some(output) = self.forward_fused(input.clone(), done)? {
+            if let Some(output) = self.forward_fused(&input, compute, done)? {
                 return Ok(output);
             }
         }
-        let mut x = input;
+        let mut x = input.cast(compute);
         for (at, step) in self.steps.iter().enumerate() {
             watch.layer = name(at);
             x = match step {

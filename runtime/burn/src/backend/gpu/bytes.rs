@@ -7,17 +7,7 @@ use cubecl::prelude::*;
 use cubecl::std::FastDivmod;
 
 use super::forward::{addresses, empty};
-
-/// Units of a cube.
-const UNITS: u32 = 256;
-/// Cubes along the first axis of a grid that may have more.
-const CUBES: u32 = 32_768;
-
-/// Cubes for one unit of work each.
-fn cubes(work: usize) -> CubeCount {
-    let cubes = (work as u32).div_ceil(UNITS);
-    CubeCount::new_2d(cubes.min(CUBES), cubes.div_ceil(CUBES))
-}
+use super::grid::{LINE, cubes};
 
 /// `[batch, height, width, 3]`, f32 in 0..255, of words that hold these values' bytes one after the other.
 pub(super) fn unpacked<R: CubeRuntime>(
@@ -31,7 +21,7 @@ pub(super) fn unpacked<R: CubeRuntime>(
         unpack_kernel::launch_unchecked(
             &words.client,
             cubes(pixels),
-            CubeDim::new_1d(UNITS),
+            CubeDim::new_1d(LINE),
             addresses(&[words, &output]),
             words.clone().into_tensor_arg(),
             output.clone().into_tensor_arg(),
@@ -77,7 +67,7 @@ pub(super) fn packed<R: CubeRuntime>(input: &CubeTensor<R>, words: usize) -> Cub
         pack_kernel::launch_unchecked(
             &input.client,
             cubes(words),
-            CubeDim::new_1d(UNITS),
+            CubeDim::new_1d(LINE),
             addresses(&[input, &output]),
             input.clone().into_tensor_arg(),
             output.clone().into_tensor_arg(),

@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 
 /// Units of a cube.
 const UNITS: usize = 128;
-/// Cubes that share in the sums over a batch: several for every multiprocessor of a large card.
-const SUMMING_CUBES: usize = 1024;
+/// Cubes that keep a large card busy: several for every multiprocessor.
+const BUSY_CUBES: usize = 1024;
 /// Cubes along an axis that every GPU takes.
 const MAX_CUBES: usize = 32_768;
 
@@ -55,30 +55,34 @@ pub(super) struct Grid {
 impl Grid {
     /// For work on every pixel by itself.
     pub fn mapping(size: Extent, vector: usize) -> Self {
-        let mut grid = Self::with_runs(size, vector, 1);
-        let run = (4 * grid.rows).max(size.pixels().div_ceil(MAX_CUBES));
-        grid.run = run;
-        grid.runs = size.pixels().div_ceil(run);
+        let mut grid = Self::with_one_run(size, vector);
+        // What belongs to a channel is read once for all pixels that a unit takes: several, where there are so many
+        // that every multiprocessor still has work.
+        let runs = |each: usize| size.pixels().div_ceil(each * grid.rows);
+        let busy = |each: &usize| runs(*each) * size.batch * grid.blocks >= BUSY_CUBES;
+        let each = [8, 4, 2].into_iter().find(busy).unwrap_or(1);
+        grid.run = (each * grid.rows).max(size.pixels().div_ceil(MAX_CUBES));
+        grid.runs = size.pixels().div_ceil(grid.run);
         grid
     }
 
     /// For sums over the pixels.
     pub fn summing(size: Extent, vector: usize) -> Self {
-        let mut grid = Self::with_runs(size, vector, 1);
-        let most = (SUMMING_CUBES / (size.batch * grid.blocks)).max(1);
+        let mut grid = Self::with_one_run(size, vector);
+        let most = (BUSY_CUBES / (size.batch * grid.blocks)).max(1);
         let runs = (size.pixels() / (8 * grid.rows)).clamp(1, most);
         grid.run = size.pixels().div_ceil(runs);
         grid.runs = size.pixels().div_ceil(grid.run);
         grid
     }
 
-    fn with_runs(size: Extent, vector: usize, runs: usize) -> Self {
+    fn with_one_run(size: Extent, vector: usize) -> Self {
         let groups = size.channels / vector;
         let lanes = groups.min(32);
         let most = UNITS / lanes;
         let rows = 1 << most.ilog2();
-        let run = size.pixels().div_ceil(runs);
-        Grid { vector, lanes, rows, blocks: groups.div_ceil(lanes), runs, run, batch: size.batch }
+        let blocks = groups.div_ceil(lanes);
+        Grid { vector, lanes, rows, blocks, runs: 1, run: size.pixels(), batch: size.batch }
     }
 
     pub fn count(&self) -> CubeCount {
@@ -88,6 +92,15 @@ impl Grid {
     pub fn units(&self) -> CubeDim {
         CubeDim::new_2d(self.lanes as u32, self.rows as u32)
     }
+}
+
+/// Units of a cube that takes work as it comes, without regard to channels.
+pub(super) const LINE: u32 = 256;
+
+/// Cubes of so many units for `work` of one unit each; what is beyond is to be left out.
+pub(super) fn cubes(work: usize) -> CubeCount {
+    let (cubes, most) = ((work as u32).div_ceil(LINE), MAX_CUBES as u32);
+    CubeCount::new_2d(cubes.min(most), cubes.div_ceil(most))
 }
 
 /// The longest vector along the channels in which all these tensors, channels last, can be read.

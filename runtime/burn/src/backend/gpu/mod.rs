@@ -14,6 +14,7 @@ mod bytes;
 mod forward;
 mod grid;
 mod stream;
+mod weight;
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -25,8 +26,10 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{Backend, BackendTypes};
-use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::conv::{conv_data_backward, conv_forward, conv_weight_backward};
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 
 pub(crate) use border::Border;
@@ -77,13 +80,14 @@ trait Operation<const N: usize>: Clone + Send + Sync + fmt::Debug + 'static {
     /// Does it, and gives what else the backward pass needs.
     fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; N]) -> (Waiting<R>, Option<Waiting<R>>);
 
-    /// The inputs' gradients.
+    /// The gradients of those inputs for which one is `wanted`; of others as it comes.
     fn backward<R: CubeRuntime>(
         &self,
         inputs: Vec<Waiting<R>>,
         kept: Option<Waiting<R>>,
         upstream: Waiting<R>,
-    ) -> [Waiting<R>; N];
+        wanted: [bool; N],
+    ) -> [Option<Waiting<R>>; N];
 }
 
 /// Does an operation where the inputs live.
@@ -139,9 +143,10 @@ impl<G: Gpu, O: Operation<N>, const N: usize> Backward<G, N> for Step<O> {
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let upstream = gradients.consume::<G>(&ops.node);
         let State { operation, inputs, kept } = ops.state;
-        let found = operation.backward(inputs, kept, upstream);
+        let wanted = ops.parents.each_ref().map(Option::is_some);
+        let found = operation.backward(inputs, kept, upstream, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(node) = node {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
                 gradients.register::<G>(node.id, gradient);
             }
         }
@@ -232,7 +237,8 @@ impl<const N: usize> Operation<N> for Normalize {
         inputs: Vec<Waiting<R>>,
         kept: Option<Waiting<R>>,
         upstream: Waiting<R>,
-    ) -> [Waiting<R>; N] {
+        _: [bool; N],
+    ) -> [Option<Waiting<R>>; N] {
         let Normalize { relu, around, border, .. } = *self;
         let statistics = kept.expect("the forward pass kept them");
         let [batch, channels, height, width] = inputs[0].shape.dims();
@@ -260,21 +266,25 @@ impl<const N: usize> Operation<N> for Normalize {
             };
             [permute_nhwc_to_nchw(found.input), found.weight, found.bias, permute_nhwc_to_nchw(summand)]
         });
-        std::array::from_fn(|at| found[at].clone())
+        std::array::from_fn(|at| Some(found[at].clone()))
     }
 }
 
-/// The picture doubled and with its border, channels last in memory.
+/// The picture doubled and with its border, channels last in memory, in the float type `compute`.
 ///
 /// # Shapes
 /// - input: `[batch, channels, height, width]`
 /// - output: the border around it
-pub(crate) fn border<B: Backend>(input: &Tensor<B, 4>, border: Border) -> Option<Tensor<B, 4>> {
+pub(crate) fn border<B: Backend>(
+    input: &Tensor<B, 4>,
+    border: Border,
+    compute: DType,
+) -> Option<Tensor<B, 4>> {
     if !is_gpu::<B>() {
         return None;
     }
     let [_, _, height, width] = input.dims();
-    let operation = Frame { border, size: [height, width], dtype: input.dtype() };
+    let operation = Frame { border, size: [height, width], dtype: input.dtype(), compute };
     dispatch(&operation, [primitive(input.clone())])
 }
 
@@ -282,22 +292,25 @@ pub(crate) fn border<B: Backend>(input: &Tensor<B, 4>, border: Border) -> Option
 struct Frame {
     border: Border,
     size: [usize; 2],
+    /// Of the input.
     dtype: DType,
+    /// Of the output.
+    compute: DType,
 }
 
 impl Operation<1> for Frame {
     const KEPT: usize = 0;
 
     fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; 1]) -> (Waiting<R>, Option<Waiting<R>>) {
-        let Frame { border, size, dtype } = *self;
+        let Frame { border, size, compute, .. } = *self;
         let [batch, channels, _, _] = inputs[0].shape.dims();
         let [tall, wide] = border.around(size);
         let [output] = enqueue(
             "impasto border",
             inputs,
-            [(vec![batch, channels, tall, wide], dtype)],
+            [(vec![batch, channels, tall, wide], compute)],
             move |[input]| {
-                let output = forward::bordered(&permute_nchw_to_nhwc(input), &border, dtype);
+                let output = forward::bordered(&permute_nchw_to_nhwc(input), &border, compute);
                 [permute_nhwc_to_nchw(output)]
             },
         );
@@ -309,10 +322,11 @@ impl Operation<1> for Frame {
         _: Vec<Waiting<R>>,
         _: Option<Waiting<R>>,
         upstream: Waiting<R>,
-    ) -> [Waiting<R>; 1] {
-        let Frame { border, size, dtype } = *self;
+        _: [bool; 1],
+    ) -> [Option<Waiting<R>>; 1] {
+        let Frame { border, size, dtype, .. } = *self;
         let [batch, channels, _, _] = upstream.shape.dims();
-        enqueue(
+        let [gradient] = enqueue(
             "impasto border backward",
             [upstream],
             [(vec![batch, channels, size[0], size[1]], dtype)],
@@ -320,7 +334,107 @@ impl Operation<1> for Frame {
                 let gradient = backward::bordered(&permute_nchw_to_nhwc(upstream), &border, size, dtype);
                 [permute_nhwc_to_nchw(gradient)]
             },
-        )
+        );
+        [Some(gradient)]
+    }
+}
+
+/// A convolution that may be learnt, of an input that has its border: Burn's, but for the gradient of the weight.
+/// `None` where nothing can be learnt, too: there it is Burn's altogether.
+///
+/// # Shapes
+/// - input: `[batch, inputs, height, width]`
+/// - weight: `[outputs, inputs, kernel, kernel]`
+/// - output: `[batch, outputs, (height − kernel) / stride + 1, …]`
+pub(crate) fn convolution<B: Backend>(
+    input: &Tensor<B, 4>,
+    weight: &Tensor<B, 4>,
+    stride: usize,
+) -> Option<Tensor<B, 4>> {
+    if !is_gpu::<B>() || !B::ad_enabled(&input.device()) {
+        return None;
+    }
+    let [_, _, height, width] = input.dims();
+    let [.., kernel] = weight.dims();
+    let operation = Convolve { size: [height, width], kernel, stride };
+    dispatch(&operation, [primitive(input.clone()), primitive(weight.clone())])
+}
+
+#[derive(Clone, Debug)]
+struct Convolve {
+    /// Of the input.
+    size: [usize; 2],
+    kernel: usize,
+    stride: usize,
+}
+
+impl Convolve {
+    fn options(&self) -> ConvOptions<2> {
+        ConvOptions::new([self.stride; 2], [0; 2], [1; 2], 1)
+    }
+}
+
+impl Operation<2> for Convolve {
+    const KEPT: usize = 2;
+
+    fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; 2]) -> (Waiting<R>, Option<Waiting<R>>) {
+        let [tall, wide] = self.size.map(|size| (size - self.kernel) / self.stride + 1);
+        let ([batch, ..], [outputs, ..]) = (inputs[0].shape.dims::<4>(), inputs[1].shape.dims::<4>());
+        let shape = (vec![batch, outputs, tall, wide], inputs[0].dtype);
+        let options = self.options();
+        let [output] = enqueue("impasto convolution", inputs, [shape], move |[input, weight]| {
+            let output = conv_forward(input, weight, None, options.clone(), Default::default());
+            [output.expect("a convolution as Burn has them")]
+        });
+        (output, None)
+    }
+
+    fn backward<R: CubeRuntime>(
+        &self,
+        inputs: Vec<Waiting<R>>,
+        _: Option<Waiting<R>>,
+        upstream: Waiting<R>,
+        [of_input, of_weight]: [bool; 2],
+    ) -> [Option<Waiting<R>>; 2] {
+        let Convolve { kernel, stride, .. } = *self;
+        let [input, weight]: [_; 2] = inputs.try_into().expect("as many as are kept");
+        let shapes = [&input, &weight].map(|tensor: &Waiting<R>| (tensor.shape.to_vec(), tensor.dtype));
+        let [input_shape, weight_shape] = shapes;
+        let of_input = of_input.then(|| {
+            let (shape, options) = (input.shape.clone(), self.options());
+            let [gradient] = enqueue(
+                "impasto convolution input",
+                [upstream.clone(), weight],
+                [input_shape],
+                move |[upstream, weight]| {
+                    let shape = shape.clone();
+                    let found =
+                        conv_data_backward(upstream, weight, shape, options.clone(), Default::default());
+                    [found.expect("a convolution as Burn has them")]
+                },
+            );
+            gradient
+        });
+        let of_weight = of_weight.then(|| {
+            let (shape, options) = (weight_shape.0.clone(), self.options());
+            let [gradient] = enqueue(
+                "impasto convolution weight",
+                [input, upstream],
+                [weight_shape],
+                move |[input, upstream]| {
+                    let last = permute_nchw_to_nhwc(upstream.clone());
+                    if weight::is_long(&last) {
+                        let input = permute_nchw_to_nhwc(input);
+                        return [permute_nhwc_to_nchw(weight::gradient(&input, &last, kernel, stride))];
+                    }
+                    let (shape, options) = (Shape::from(shape.clone()), options.clone());
+                    let found = conv_weight_backward(input, upstream, shape, options, Default::default());
+                    [found.expect("a convolution as Burn has them")]
+                },
+            );
+            gradient
+        });
+        [of_input, of_weight]
     }
 }
 

@@ -2,7 +2,8 @@
 //! software Vulkan device counts; without any, each test says that it was skipped).
 
 use burn::backend::Autodiff;
-use burn::tensor::{Distribution, TensorData, activation};
+use burn::tensor::{TensorData, activation};
+use impasto_checkpoints::random::uniform;
 use impasto_test_support::skipped;
 
 use super::*;
@@ -83,6 +84,12 @@ fn plain_norm<B: Backend>(
     centred * factor * weight.reshape([1, channels, 1, 1]) + bias.reshape([1, channels, 1, 1])
 }
 
+/// Numbers in −1..5.
+fn random(name: &str, shape: [usize; 4]) -> TensorData {
+    let numbers = uniform(7, name, shape.iter().product()).map(|u| 2.0 + 3.0 * u);
+    TensorData::new(numbers.collect(), shape)
+}
+
 fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().into_vec().unwrap()
 }
@@ -115,10 +122,6 @@ fn norm_and_border_are_those_of_general_operations() {
     struct Test;
     impl OnGpu for Test {
         fn run<G: Backend>(&self, place: &G::Device) {
-            G::seed(place, 7);
-            let random = |shape: [usize; 4]| {
-                Tensor::<G, 4>::random(shape, Distribution::Normal(3.0, 2.0), place).into_data()
-            };
             for (at, shape) in SHAPES.into_iter().enumerate() {
                 for (which, border) in BORDERS.into_iter().enumerate() {
                     let (relu, with_skip) = ((at + which) % 3 == 0, (at + which) % 3 == 1);
@@ -128,10 +131,11 @@ fn norm_and_border_are_those_of_general_operations() {
                     // What is added has a border as in the network, or none.
                     let around = if at % 2 == 0 { BORDERS[1] } else { Border::NONE };
                     let [skip_height, skip_width] = around.around([height, width]);
-                    let input = random(shape);
-                    let skip = random([batch, channels, skip_height, skip_width]);
-                    let (weight, bias) = (random([1, channels, 1, 1]), random([1, channels, 1, 1]));
-                    let upstream = random([batch, channels, tall, wide]);
+                    let input = random("input", shape);
+                    let skip = random("skip", [batch, channels, skip_height, skip_width]);
+                    let weight = random("weight", [1, channels, 1, 1]);
+                    let bias = random("bias", [1, channels, 1, 1]);
+                    let upstream = random("upstream", [batch, channels, tall, wide]);
                     // The same twice, by our kernels and by Burn's.
                     let run = |own: bool| {
                         let leaf = |data: &TensorData| {
@@ -188,12 +192,12 @@ fn a_border_alone_is_that_of_general_operations() {
                 let case = format!("{shape:?}, {border:?}");
                 let [batch, channels, height, width] = shape;
                 let [tall, wide] = border.around([height, width]);
-                let random = |shape| Tensor::<G, 4>::random(shape, Distribution::Default, place).into_data();
-                let (data, upstream) = (random(shape), random([batch, channels, tall, wide]));
+                let data = random("input", shape);
+                let upstream = random("upstream", [batch, channels, tall, wide]);
                 let run = |own: bool| {
                     let input = Tensor::<Autodiff<G>, 4>::from_data(data.clone(), place).require_grad();
                     let output = match own {
-                        true => super::border(&input, border).unwrap(),
+                        true => super::border(&input, border, DType::F32).unwrap(),
                         false => plain_border(input.clone(), border),
                     };
                     let upstream = Tensor::<Autodiff<G>, 4>::from_data(upstream.clone(), place);
@@ -273,4 +277,51 @@ fn bytes_go_up_and_come_back_and_are_rounded_as_elsewhere() {
         }
     }
     on_every_gpu("bytes_go_up", Test);
+}
+
+#[test]
+fn a_convolutions_gradients_are_burns() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            // Inputs, outputs, kernel, stride, height, width; the last is too small to be cut.
+            for [inputs, outputs, kernel, stride, height, width] in [
+                [3, 8, 9, 1, 60, 58],
+                [8, 3, 9, 1, 60, 58],
+                [4, 8, 3, 2, 97, 101],
+                [8, 8, 3, 1, 50, 53],
+                [6, 4, 3, 1, 50, 53],
+                [4, 8, 3, 1, 9, 8],
+            ] {
+                let case = format!("{inputs} to {outputs}, {kernel}×{kernel} by {stride}, {height}×{width}");
+                let input = random("input", [2, inputs, height, width]);
+                let weight = random("weight", [outputs, inputs, kernel, kernel]);
+                let out = |size: usize| (size - kernel) / stride + 1;
+                let upstream = random("upstream", [2, outputs, out(height), out(width)]);
+                let run = |own: bool| {
+                    let leaf = |data: &TensorData| {
+                        Tensor::<Autodiff<G>, 4>::from_data(data.clone(), place).require_grad()
+                    };
+                    let (input, weight) = (leaf(&input), leaf(&weight));
+                    let output = if own {
+                        convolution(&input, &weight, stride).unwrap()
+                    } else {
+                        let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);
+                        burn::tensor::module::conv2d(input.clone(), weight.clone(), None, options)
+                    };
+                    let upstream = Tensor::<Autodiff<G>, 4>::from_data(upstream.clone(), place);
+                    let gradients = (output.clone() * upstream).sum().backward();
+                    [output, input.clone(), weight.clone()].map(|tensor| {
+                        let tensor = tensor.grad(&gradients).unwrap_or_else(|| tensor.inner());
+                        values(tensor)
+                    })
+                };
+                let names = ["output", "input's gradient", "weight's gradient"];
+                for ((name, found), expected) in names.into_iter().zip(run(true)).zip(run(false)) {
+                    assert_close(&format!("{case}: {name}"), &found, &expected);
+                }
+            }
+        }
+    }
+    on_every_gpu("a_convolutions_gradients", Test);
 }
