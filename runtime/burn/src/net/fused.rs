@@ -75,10 +75,11 @@ impl<B: Backend> TransformNet<B> {
             x = link.conv.convolved_with(x, link.norm.is_none());
             done(link.step, "convolution")?;
             around = border(links.get(at + 1), &x);
-            let after = match &skip {
-                Some((sum, border)) if link.residual == Residual::Last => After::Sum(sum, *border),
-                _ if link.relu => After::Relu,
-                _ => After::Nothing,
+            let sum = if link.residual == Residual::Last { skip.take() } else { None };
+            let after = match &sum {
+                Some((sum, border)) => After::Sum(sum, *border),
+                None if link.relu => After::Relu,
+                None => After::Nothing,
             };
             let found = match link.norm {
                 Some(norm) => norm.forward_bordered(&x, after, around),

@@ -20,7 +20,7 @@ use super::forward::{addresses, empty};
 use super::grid::{Extent, LINE, cubes, vector};
 
 /// Fewer pixels than this are not worth cutting.
-const FEWEST: usize = 4096;
+const FEWEST: usize = 2048;
 /// Pixels of a part, at least.
 const PART: usize = 512;
 /// Tiles of all parts together that keep a large card busy.
