@@ -62,16 +62,11 @@ pub(super) fn gradient<R: CubeRuntime>(
         let parts = (TILES / tiles).min(count / PART).max(1);
         // Rows that vectors and tensor cores like; those beyond the last pixel are zeros.
         let part = count.div_ceil(parts).next_multiple_of(16);
-        let place = Place { rows, first, count, total: parts * part };
-        let left = spread_out(flat, place, 1, 1, false);
+        let place = Place { rows, first, count, parts, part };
+        // Both row by row in memory, as products are most used (and tested) in the crates below.
+        let left = turned(flat, place);
         let right = spread_out(spread, place, kernel, stride, seen_by);
-        let product = matmul(
-            in_parts(left, parts, true),
-            in_parts(right, parts, false),
-            None,
-            MatmulStrategy::default(),
-            DType::F32,
-        );
+        let product = matmul(left, right, None, MatmulStrategy::default(), DType::F32);
         add_parts(&product.expect("the product of two batches of matrices"), &total, first > 0, seen_by);
         first += count;
     }
@@ -84,12 +79,75 @@ struct Place {
     rows: Extent,
     first: usize,
     count: usize,
-    /// With the zeros after them.
-    total: usize,
+    parts: usize,
+    /// Pixels of a part, with the zeros after the last.
+    part: usize,
 }
 
-/// A matrix with a row for each pixel of `place`: what a kernel that begins there sees of `source`, or the pixels of
-/// `source` whose kernels see it.
+/// The channels of a place's pixels: `[parts, channels, part]`.
+fn turned<R: CubeRuntime>(source: &CubeTensor<R>, place: Place) -> CubeTensor<R> {
+    let channels = place.rows.channels;
+    let output = empty(source, &[place.parts, channels, place.part], source.dtype);
+    let values = place.parts * channels * place.part;
+    // SAFETY: a unit below `values` writes its value, and reads a pixel below `first + count`.
+    unsafe {
+        turn_kernel::launch_unchecked(
+            &source.client,
+            cubes(values),
+            CubeDim::new_1d(LINE),
+            addresses(&[source, &output]),
+            source.clone().into_tensor_arg(),
+            output.clone().into_tensor_arg(),
+            place.part as u32,
+            channels as u32,
+            place.rows.height as u32,
+            place.rows.width as u32,
+            place.first as u32,
+            place.count as u32,
+            values as u32,
+            source.dtype.into(),
+        );
+    }
+    output
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn turn_kernel<F: Float>(
+    source: &Tensor<F>,
+    output: &mut Tensor<F>,
+    part: FastDivmod<u32>,
+    channels: FastDivmod<u32>,
+    height: FastDivmod<u32>,
+    width: FastDivmod<u32>,
+    first: u32,
+    count: u32,
+    values: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    let unit = (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X;
+    if unit < values {
+        let (rest, within) = part.div_mod(unit);
+        let (number, channel) = channels.div_mod(rest);
+        let row = number * output.shape(2) as u32 + within;
+        let mut value = F::cast_from(0.0f32);
+        if row < count {
+            let (line, x) = width.div_mod(first + row);
+            let (batch, y) = height.div_mod(line);
+            let at = batch as usize * source.stride(0)
+                + y as usize * source.stride(1)
+                + x as usize * source.stride(2)
+                + channel as usize * source.stride(3);
+            value = source[at];
+        }
+        let at = number as usize * output.stride(0)
+            + channel as usize * output.stride(1)
+            + within as usize * output.stride(2);
+        output[at] = value;
+    }
+}
+
+/// A row for each of a place's pixels, `[parts, part, kernel² · channels]`: what a kernel that begins there sees of
+/// `source`, or the pixels of `source` whose kernels see it.
 fn spread_out<R: CubeRuntime>(
     source: &CubeTensor<R>,
     place: Place,
@@ -98,7 +156,8 @@ fn spread_out<R: CubeRuntime>(
     seen_by: bool,
 ) -> CubeTensor<R> {
     let channels = Extent::of(source).channels;
-    let output = empty(source, &[1, 1, place.total, kernel * kernel * channels], source.dtype);
+    let total = place.parts * place.part;
+    let mut output = empty(source, &[1, 1, total, kernel * kernel * channels], source.dtype);
     let vector = vector(&[source, &output]);
     let columns = kernel * kernel * channels / vector;
     // SAFETY: a unit below `total · columns` writes its vector, and reads `source` inside it: where the kernel begins at
@@ -106,7 +165,7 @@ fn spread_out<R: CubeRuntime>(
     unsafe {
         spread_kernel::launch_unchecked(
             &source.client,
-            cubes(place.total * columns),
+            cubes(total * columns),
             CubeDim::new_1d(LINE),
             addresses(&[source, &output]),
             vector,
@@ -118,13 +177,18 @@ fn spread_out<R: CubeRuntime>(
             place.rows.width as u32,
             place.first as u32,
             place.count as u32,
-            place.total as u32,
+            total as u32,
             kernel as u32,
             stride as u32,
             seen_by,
             source.dtype.into(),
         );
     }
+    let stride = output.meta.strides()[2];
+    *output.meta = Metadata::new(
+        [place.parts, place.part, kernel * kernel * channels],
+        [place.part * stride, stride, 1],
+    );
     output
 }
 
@@ -175,20 +239,6 @@ fn spread_kernel<F: Float, N: Size>(
         }
         output[(row as usize * output.stride(2) + column as usize * vector) / vector] = value;
     }
-}
-
-/// The rows as a batch of matrices, perhaps transposed.
-fn in_parts<R: CubeRuntime>(matrix: CubeTensor<R>, parts: usize, transposed: bool) -> CubeTensor<R> {
-    let [_, _, rows, columns] = matrix.meta.shape().dims();
-    let stride = matrix.meta.strides()[2];
-    let part = rows / parts;
-    let mut view = matrix;
-    let (shape, strides) = match transposed {
-        true => ([parts, columns, part], [part * stride, 1, stride]),
-        false => ([parts, part, columns], [part * stride, stride, 1]),
-    };
-    *view.meta = Metadata::new(shape, strides);
-    view
 }
 
 /// Adds up the parts `[parts, rows, columns]`, onto `total` or as its first values.
