@@ -423,7 +423,7 @@ impl Operation<2> for Convolve {
                 [weight_shape],
                 move |[input, upstream]| {
                     let last = permute_nchw_to_nhwc(upstream.clone());
-                    if weight::is_long(&last) {
+                    if weight::is_cut(&last) {
                         let input = permute_nchw_to_nhwc(input);
                         return [permute_nhwc_to_nchw(weight::gradient(&input, &last, kernel, stride))];
                     }

@@ -30,10 +30,12 @@ const TILE: usize = 64;
 /// Bytes that are spread out at a time, about. In tests so few that it is done several times.
 const SPREAD: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
-/// Whether the sum is long enough to be cut.
-pub(super) fn is_long<R: CubeRuntime>(upstream: &CubeTensor<R>) -> bool {
+/// Whether the sum is to be cut: where it is long, and not on CUDA, where this has not passed its test yet (there the
+/// test alone takes it).
+pub(super) fn is_cut<R: CubeRuntime>(upstream: &CubeTensor<R>) -> bool {
     let size = Extent::of(upstream);
-    size.batch * size.pixels() >= FEWEST
+    let passed = cfg!(test) || R::name(&upstream.client) != "cuda";
+    passed && size.batch * size.pixels() >= FEWEST
 }
 
 /// `[outputs, kernel, kernel, inputs]` in the float type of `input`, which has its border.
