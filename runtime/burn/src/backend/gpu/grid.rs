@@ -14,7 +14,7 @@ const BUSY_CUBES: usize = 1024;
 /// Cubes along an axis that every GPU takes.
 const MAX_CUBES: usize = 32_768;
 
-/// Channels' last: `[batch, height, width, channels]`.
+/// A picture batch's sizes, channels last: `[batch, height, width, channels]`.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     pub batch: usize,
