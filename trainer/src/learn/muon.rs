@@ -14,6 +14,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use impasto_burn::backend::matmul;
 
 /// Share of a kernel's old momentum that is kept, with Nesterov's look ahead.
 const MOMENTUM: f64 = 0.9;
@@ -87,9 +88,9 @@ fn orthonormal<B: Backend>(matrices: Tensor<B, 3>) -> Tensor<B, 3> {
     let mut x = scaled / norm;
     let (a, b, c) = COEFFICIENTS;
     for _ in 0..ITERATIONS {
-        let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
+        let gram = matmul(x.clone(), x.clone().swap_dims(1, 2));
+        let polynomial = gram.clone() * b + matmul(gram.clone(), gram) * c;
+        x = x.clone() * a + matmul(polynomial, x);
     }
     x
 }

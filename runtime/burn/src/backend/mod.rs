@@ -10,12 +10,16 @@ pub(crate) mod cpu;
 pub(crate) mod cuda;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) mod gpu;
+mod product;
 #[cfg(feature = "wgpu")]
 pub(crate) mod wgpu;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::ConvOptions;
+
+pub use product::matmul;
+pub(crate) use product::turned_matmul;
 
 use crate::device::Device;
 use crate::error::BurnError;

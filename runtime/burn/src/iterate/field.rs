@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 use super::picture::RgbPicture;
-use crate::backend::{Work, run_on};
+use crate::backend::{Work, matmul, run_on};
 use crate::device::Device;
 use crate::error::BurnError;
 use crate::loss_network::{LayerSet, LossNetwork, LossWeights, Pooling};
@@ -225,7 +225,7 @@ impl<'a, B: Backend> Field<'a, B> {
         let flat = positions(features.clone());
         let chosen = (0..height * width).step_by(CHUNK).map(|start| {
             let some = flat.clone().narrow(0, start, CHUNK.min(height * width - start));
-            let products = some.matmul(guide.clone().transpose());
+            let products = matmul(some, guide.clone().transpose());
             let best = products.argmax(1).reshape([-1]);
             guide.clone().select(0, best)
         });

@@ -6,11 +6,10 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::std::FastDivmod;
 
 use super::border::{Border, Layout, image};
-use super::forward::{MERGERS, Norm, addresses, empty};
-use super::grid::{Extent, Grid, run_of, vector};
+use super::forward::{MERGERS, Norm, addresses, empty, pair};
+use super::grid::{Deal, Extent, Grid, index, vector};
 
 /// Gradients of [`normalized`](super::forward::normalized).
 pub(super) struct NormGradients<R: CubeRuntime> {
@@ -60,11 +59,7 @@ pub(super) fn normalized<R: CubeRuntime>(
             output.clone().into_tensor_arg(),
             sums.clone().into_tensor_arg(),
             products.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             norm.relu,
             border.layout(),
             [input.dtype.into(), upstream.dtype.into()],
@@ -79,7 +74,7 @@ pub(super) fn normalized<R: CubeRuntime>(
         summed_kernel::launch_unchecked(
             &input.client,
             CubeCount::new_1d(size.channels as u32),
-            CubeDim::new_1d(MERGERS as u32),
+            CubeDim::new_2d(1, MERGERS as u32),
             AddressType::default(),
             sums.into_tensor_arg(),
             products.into_tensor_arg(),
@@ -107,11 +102,7 @@ pub(super) fn normalized<R: CubeRuntime>(
             means.into_tensor_arg(),
             output.clone().into_tensor_arg(),
             gradient.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             input.dtype.into(),
         );
     }
@@ -141,11 +132,7 @@ pub(super) fn bordered<R: CubeRuntime>(
             grid.vector,
             upstream.clone().into_tensor_arg(),
             output.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             border.layout(),
             [upstream.dtype.into(), dtype.into()],
         );
@@ -158,17 +145,17 @@ pub(super) fn bordered<R: CubeRuntime>(
 fn gathered<U: Float, N: Size>(
     upstream: &Tensor<Vector<U, N>>,
     picture: usize,
+    channel: usize,
     y: u32,
     x: u32,
     height: u32,
     width: u32,
     #[comptime] border: Layout,
 ) -> Vector<f32, N> {
-    let vector = upstream.vector_size();
     let mut sum = Vector::<f32, N>::new(0.0);
     if comptime![border.plain] {
-        let at = picture + y as usize * upstream.stride(1) + x as usize * upstream.stride(2);
-        sum = Vector::cast_from(upstream[at / vector]);
+        let at = index(upstream, picture, y, x, channel);
+        sum = Vector::cast_from(upstream[at]);
     } else {
         let images = comptime![if border.reflect { 3u32 } else { 1u32 }];
         let (whole_height, whole_width) = (upstream.shape(1) as u32, upstream.shape(2) as u32);
@@ -179,7 +166,6 @@ fn gathered<U: Float, N: Size>(
                 let (y_out, row_there) =
                     image(y * border.scale + row, height * border.scale, whole_height, row_image, border.top);
                 if row_there {
-                    let base = picture + y_out as usize * upstream.stride(1);
                     #[unroll]
                     for column in 0..border.scale {
                         #[unroll]
@@ -192,8 +178,8 @@ fn gathered<U: Float, N: Size>(
                                 border.left,
                             );
                             if column_there {
-                                let at = base + x_out as usize * upstream.stride(2);
-                                sum += Vector::<f32, N>::cast_from(upstream[at / vector]);
+                                let at = index(upstream, picture, y_out, x_out, channel);
+                                sum += Vector::<f32, N>::cast_from(upstream[at]);
                             }
                         }
                     }
@@ -202,6 +188,34 @@ fn gathered<U: Float, N: Size>(
         }
     }
     sum
+}
+
+/// Adds up what a cube's units that stand below each other have, into its first row. All units take part.
+#[cube]
+fn add_rows<N: Size>(
+    sum: &mut Vector<f32, N>,
+    product: &mut Vector<f32, N>,
+    #[comptime] lanes: usize,
+    #[comptime] rows: usize,
+) {
+    let mut sums = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
+    let mut products = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
+    let row = UNIT_POS_Y as usize;
+    let own = row * lanes + UNIT_POS_X as usize;
+    sums[own] = *sum;
+    products[own] = *product;
+    let mut others = (rows / 2).runtime();
+    while others > 0 {
+        sync_cube();
+        if row < others {
+            let other = own + others * lanes;
+            *sum += sums[other];
+            *product += products[other];
+            sums[own] = *sum;
+            products[own] = *product;
+        }
+        others /= 2;
+    }
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -214,69 +228,42 @@ fn gated_kernel<I: Float, U: Float, N: Size>(
     output: &mut Tensor<Vector<I, N>>,
     sums: &mut Tensor<f32>,
     products: &mut Tensor<f32>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[comptime] relu: bool,
     #[comptime] border: Layout,
     #[define(I, U)] _dtypes: [StorageType; 2],
 ) {
     let vector = input.vector_size();
-    let (lane, row) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
-    let channel = (CUBE_POS_Y as usize * lanes + lane) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(vector));
     let within = channel < input.shape(3);
 
     let mut sum = Vector::<f32, N>::new(0.0);
     let mut product = Vector::<f32, N>::new(0.0);
     if within {
-        let at = (batch * statistics.stride(1) + channel) / vector;
-        let mean = statistics[at];
-        let inverse = statistics[at + statistics.stride(0) / vector];
+        let (mean, inverse) = pair::<N>(statistics, picture, channel);
         let factor = inverse * weight[channel / vector];
         let summand = bias[channel / vector];
         let (height, columns) = (input.shape(1) as u32, input.shape(2) as u32);
-        let picture = batch * input.stride(0) + channel * input.stride(3);
-        let picture_up = batch * upstream.stride(0) + channel * upstream.stride(3);
-        let picture_out = batch * output.stride(0) + channel;
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + row as u32, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
-            let at = picture + y as usize * input.stride(1) + x as usize * input.stride(2);
-            let centred = Vector::<f32, N>::cast_from(input[at / vector]) - mean;
-            let mut gradient = gathered::<U, N>(upstream, picture_up, y, x, height, columns, border);
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
+            let at = index(input, picture, y, x, channel);
+            let centred = Vector::<f32, N>::cast_from(input[at]) - mean;
+            let mut gradient = gathered::<U, N>(upstream, picture, channel, y, x, height, columns, border);
             if comptime![relu] {
                 let closed = (centred * factor + summand).less_equal(Vector::new(0.0));
                 gradient = select_many(closed, Vector::new(0.0), gradient);
             }
             sum += gradient;
             product += gradient * centred * inverse;
-            let at = picture_out + y as usize * output.stride(1) + x as usize * output.stride(2);
-            output[at / vector] = Vector::cast_from(gradient);
+            let at = index(output, picture, y, x, channel);
+            output[at] = Vector::cast_from(gradient);
         }
     }
 
-    let mut all_sums = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
-    let mut all_products = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
-    let own = row * lanes + lane;
-    all_sums[own] = sum;
-    all_products[own] = product;
-    let mut others = (rows / 2).runtime();
-    while others > 0 {
-        sync_cube();
-        if row < others {
-            let other = own + others * lanes;
-            sum += all_sums[other];
-            product += all_products[other];
-            all_sums[own] = sum;
-            all_products[own] = product;
-        }
-        others /= 2;
-    }
-    if row == 0 && within {
-        let base = batch * sums.stride(0) + CUBE_POS_X as usize;
+    add_rows::<N>(&mut sum, &mut product, deal.lanes, deal.rows);
+    if UNIT_POS_Y == 0 && within {
+        let base = picture * sums.stride(0) + CUBE_POS_X as usize;
         #[unroll]
         for part in 0..vector {
             let at = base + (channel + part) * sums.stride(1);
@@ -297,43 +284,28 @@ fn summed_kernel(
     #[comptime] units: usize,
 ) {
     let channel = CUBE_POS_X as usize;
-    let own = UNIT_POS_X as usize;
-    let mut all_sums = SharedMemory::<f32>::new(units);
-    let mut all_products = SharedMemory::<f32>::new(units);
     let mut of_bias = 0.0f32;
     let mut of_weight = 0.0f32;
-    for batch in 0..sums.shape(0) {
-        let base = batch * sums.stride(0) + channel * sums.stride(1);
-        let mut sum = 0.0f32;
-        let mut product = 0.0f32;
-        for part in range_stepped(UNIT_POS_X, sums.shape(2) as u32, units as u32) {
-            sum += sums[base + part as usize];
-            product += products[base + part as usize];
+    for picture in 0..sums.shape(0) {
+        let base = picture * sums.stride(0) + channel * sums.stride(1);
+        let mut sum = Vector::<f32, Const<1>>::new(0.0);
+        let mut product = Vector::<f32, Const<1>>::new(0.0);
+        for part in range_stepped(UNIT_POS_Y, sums.shape(2) as u32, units as u32) {
+            sum += Vector::new(sums[base + part as usize]);
+            product += Vector::new(products[base + part as usize]);
         }
-        all_sums[own] = sum;
-        all_products[own] = product;
-        let mut others = (units / 2).runtime();
-        while others > 0 {
-            sync_cube();
-            if own < others {
-                sum += all_sums[own + others];
-                product += all_products[own + others];
-                all_sums[own] = sum;
-                all_products[own] = product;
-            }
-            others /= 2;
-        }
+        add_rows::<Const<1>>(&mut sum, &mut product, 1usize, units);
         // The next picture's values come into the same memory.
         sync_cube();
-        if own == 0 {
-            let at = batch * means.stride(1) + channel * means.stride(2);
-            means[at] = sum / f32::cast_from(pixels);
-            means[at + means.stride(0)] = product / f32::cast_from(pixels);
-            of_bias += sum;
-            of_weight += product;
+        if UNIT_POS_Y == 0 {
+            let at = picture * means.stride(1) + channel * means.stride(2);
+            means[at] = sum[0] / f32::cast_from(pixels);
+            means[at + means.stride(0)] = product[0] / f32::cast_from(pixels);
+            of_bias += sum[0];
+            of_weight += product[0];
         }
     }
-    if own == 0 {
+    if UNIT_POS_Y == 0 {
         bias[channel] = of_bias;
         weight[channel] = of_weight;
     }
@@ -347,36 +319,25 @@ fn input_kernel<I: Float, N: Size>(
     means: &Tensor<Vector<f32, N>>,
     gated: &Tensor<Vector<I, N>>,
     gradient: &mut Tensor<Vector<I, N>>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[define(I)] _dtype: StorageType,
 ) {
     let vector = input.vector_size();
-    let channel = (CUBE_POS_Y as usize * lanes + UNIT_POS_X as usize) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(vector));
     if channel < input.shape(3) {
-        let at = (batch * statistics.stride(1) + channel) / vector;
-        let mean = statistics[at];
-        let inverse = statistics[at + statistics.stride(0) / vector];
-        let at = (batch * means.stride(1) + channel) / vector;
-        let mean_gradient = means[at];
-        let mean_product = means[at + means.stride(0) / vector];
+        let (mean, inverse) = pair::<N>(statistics, picture, channel);
+        let (mean_gradient, mean_product) = pair::<N>(means, picture, channel);
         let factor = inverse * weight[channel / vector];
         let slope = mean_product * inverse;
-        let picture = batch * input.stride(0) + channel * input.stride(3);
-        let picture_out = batch * gradient.stride(0) + channel;
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + UNIT_POS_Y, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
-            let at = picture + y as usize * input.stride(1) + x as usize * input.stride(2);
-            let centred = Vector::<f32, N>::cast_from(input[at / vector]) - mean;
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
+            let at = index(input, picture, y, x, channel);
+            let centred = Vector::<f32, N>::cast_from(input[at]) - mean;
             // The two gradients are made alike, by `empty`.
-            let at = picture_out + y as usize * gradient.stride(1) + x as usize * gradient.stride(2);
-            let value = Vector::<f32, N>::cast_from(gated[at / vector]);
-            gradient[at / vector] = Vector::cast_from((value - mean_gradient - centred * slope) * factor);
+            let at = index(gradient, picture, y, x, channel);
+            let value = Vector::<f32, N>::cast_from(gated[at]);
+            gradient[at] = Vector::cast_from((value - mean_gradient - centred * slope) * factor);
         }
     }
 }
@@ -385,27 +346,19 @@ fn input_kernel<I: Float, N: Size>(
 fn gather_kernel<U: Float, O: Float, N: Size>(
     upstream: &Tensor<Vector<U, N>>,
     output: &mut Tensor<Vector<O, N>>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[comptime] border: Layout,
     #[define(U, O)] _dtypes: [StorageType; 2],
 ) {
-    let vector = upstream.vector_size();
-    let channel = (CUBE_POS_Y as usize * lanes + UNIT_POS_X as usize) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(upstream.vector_size()));
     if channel < output.shape(3) {
         let (height, columns) = (output.shape(1) as u32, output.shape(2) as u32);
-        let picture = batch * upstream.stride(0) + channel * upstream.stride(3);
-        let picture_out = batch * output.stride(0) + channel;
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + UNIT_POS_Y, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
-            let value = gathered::<U, N>(upstream, picture, y, x, height, columns, border);
-            let at = picture_out + y as usize * output.stride(1) + x as usize * output.stride(2);
-            output[at / vector] = Vector::cast_from(value);
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
+            let value = gathered::<U, N>(upstream, picture, channel, y, x, height, columns, border);
+            let at = index(output, picture, y, x, channel);
+            output[at] = Vector::cast_from(value);
         }
     }
 }

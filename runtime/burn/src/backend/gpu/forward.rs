@@ -7,10 +7,9 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::std::FastDivmod;
 
 use super::border::{Border, Layout, seen};
-use super::grid::{Extent, Grid, run_of, vector};
+use super::grid::{Deal, Extent, Grid, index, vector};
 
 /// Units that merge a channel's partial results.
 pub(super) const MERGERS: usize = 64;
@@ -48,11 +47,7 @@ pub(super) fn statistics<R: CubeRuntime>(input: &CubeTensor<R>, epsilon: f32) ->
             input.clone().into_tensor_arg(),
             means.clone().into_tensor_arg(),
             deviations.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             input.dtype.into(),
         );
     }
@@ -61,7 +56,7 @@ pub(super) fn statistics<R: CubeRuntime>(input: &CubeTensor<R>, epsilon: f32) ->
         merged_statistics::launch_unchecked(
             &input.client,
             CubeCount::new_2d(size.channels as u32, size.batch as u32),
-            CubeDim::new_1d(MERGERS as u32),
+            CubeDim::new_2d(1, MERGERS as u32),
             AddressType::default(),
             means.into_tensor_arg(),
             deviations.into_tensor_arg(),
@@ -75,7 +70,7 @@ pub(super) fn statistics<R: CubeRuntime>(input: &CubeTensor<R>, epsilon: f32) ->
     output
 }
 
-/// Count, mean and squared deviation of one set of values and another's, into the first.
+/// Merges another set's count, mean and squared deviation into the first's.
 #[cube]
 fn merge<N: Size>(
     count: &mut f32,
@@ -95,34 +90,58 @@ fn merge<N: Size>(
     }
 }
 
+/// Merges the sets of a cube's units that stand below each other into that of its first row. All units take part.
+#[cube]
+fn merge_rows<N: Size>(
+    count: &mut f32,
+    mean: &mut Vector<f32, N>,
+    deviation: &mut Vector<f32, N>,
+    #[comptime] lanes: usize,
+    #[comptime] rows: usize,
+) {
+    let mut counts = SharedMemory::<f32>::new(lanes * rows);
+    let mut means = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
+    let mut deviations = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
+    let row = UNIT_POS_Y as usize;
+    let own = row * lanes + UNIT_POS_X as usize;
+    counts[own] = *count;
+    means[own] = *mean;
+    deviations[own] = *deviation;
+    let mut others = (rows / 2).runtime();
+    while others > 0 {
+        sync_cube();
+        if row < others {
+            let other = own + others * lanes;
+            merge::<N>(count, mean, deviation, counts[other], means[other], deviations[other]);
+            counts[own] = *count;
+            means[own] = *mean;
+            deviations[own] = *deviation;
+        }
+        others /= 2;
+    }
+}
+
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn partial_statistics<I: Float, N: Size>(
     input: &Tensor<Vector<I, N>>,
     means: &mut Tensor<f32>,
     deviations: &mut Tensor<f32>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[define(I)] _dtype: StorageType,
 ) {
     let vector = input.vector_size();
-    let (lane, row) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
-    let channel = (CUBE_POS_Y as usize * lanes + lane) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(vector));
     let within = channel < input.shape(3);
 
     let mut count = 0.0f32;
     let mut mean = Vector::<f32, N>::new(0.0);
     let mut deviation = Vector::<f32, N>::new(0.0);
     if within {
-        let picture = batch * input.stride(0) + channel * input.stride(3);
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + row as u32, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
-            let at = picture + y as usize * input.stride(1) + x as usize * input.stride(2);
-            let value = Vector::<f32, N>::cast_from(input[at / vector]);
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
+            let at = index(input, picture, y, x, channel);
+            let value = Vector::<f32, N>::cast_from(input[at]);
             count += 1.0;
             let delta = value - mean;
             mean += delta * Vector::new(1.0 / count);
@@ -130,34 +149,9 @@ fn partial_statistics<I: Float, N: Size>(
         }
     }
 
-    let mut all_counts = SharedMemory::<f32>::new(lanes * rows);
-    let mut all_means = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
-    let mut all_deviations = SharedMemory::<Vector<f32, N>>::new(lanes * rows);
-    let own = row * lanes + lane;
-    all_counts[own] = count;
-    all_means[own] = mean;
-    all_deviations[own] = deviation;
-    let mut others = (rows / 2).runtime();
-    while others > 0 {
-        sync_cube();
-        if row < others {
-            let other = own + others * lanes;
-            merge::<N>(
-                &mut count,
-                &mut mean,
-                &mut deviation,
-                all_counts[other],
-                all_means[other],
-                all_deviations[other],
-            );
-            all_counts[own] = count;
-            all_means[own] = mean;
-            all_deviations[own] = deviation;
-        }
-        others /= 2;
-    }
-    if row == 0 && within {
-        let base = batch * means.stride(0) + CUBE_POS_X as usize;
+    merge_rows::<N>(&mut count, &mut mean, &mut deviation, deal.lanes, deal.rows);
+    if UNIT_POS_Y == 0 && within {
+        let base = picture * means.stride(0) + CUBE_POS_X as usize;
         #[unroll]
         for part in 0..vector {
             let at = base + (channel + part) * means.stride(1);
@@ -177,15 +171,13 @@ fn merged_statistics(
     epsilon: f32,
     #[comptime] units: usize,
 ) {
-    let channel = CUBE_POS_X as usize;
-    let batch = CUBE_POS_Y as usize;
-    let own = UNIT_POS_X as usize;
-    let base = batch * means.stride(0) + channel * means.stride(1);
+    let (channel, picture) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
+    let base = picture * means.stride(0) + channel * means.stride(1);
 
     let mut count = 0.0f32;
     let mut mean = Vector::<f32, Const<1>>::new(0.0);
     let mut deviation = Vector::<f32, Const<1>>::new(0.0);
-    for part in range_stepped(UNIT_POS_X, means.shape(2) as u32, units as u32) {
+    for part in range_stepped(UNIT_POS_Y, means.shape(2) as u32, units as u32) {
         let mut values = pixels - part * run;
         if values > run {
             values = run;
@@ -200,36 +192,24 @@ fn merged_statistics(
         );
     }
 
-    let mut all_counts = SharedMemory::<f32>::new(units);
-    let mut all_means = SharedMemory::<Vector<f32, Const<1>>>::new(units);
-    let mut all_deviations = SharedMemory::<Vector<f32, Const<1>>>::new(units);
-    all_counts[own] = count;
-    all_means[own] = mean;
-    all_deviations[own] = deviation;
-    let mut others = (units / 2).runtime();
-    while others > 0 {
-        sync_cube();
-        if own < others {
-            let other = own + others;
-            merge::<Const<1>>(
-                &mut count,
-                &mut mean,
-                &mut deviation,
-                all_counts[other],
-                all_means[other],
-                all_deviations[other],
-            );
-            all_counts[own] = count;
-            all_means[own] = mean;
-            all_deviations[own] = deviation;
-        }
-        others /= 2;
-    }
-    if own == 0 {
-        let at = batch * output.stride(1) + channel * output.stride(2);
+    merge_rows::<Const<1>>(&mut count, &mut mean, &mut deviation, 1usize, units);
+    if UNIT_POS_Y == 0 {
+        let at = picture * output.stride(1) + channel * output.stride(2);
         output[at] = mean[0];
         output[output.stride(0) + at] = 1.0 / f32::sqrt(deviation[0] / f32::cast_from(pixels) + epsilon);
     }
+}
+
+/// Both values of a picture's channels in `[2, batch, channels]`.
+#[cube]
+pub(super) fn pair<N: Size>(
+    values: &Tensor<Vector<f32, N>>,
+    picture: usize,
+    channel: usize,
+) -> (Vector<f32, N>, Vector<f32, N>) {
+    let vector = values.vector_size();
+    let at = picture * values.stride(1) + channel;
+    (values[at / vector], values[(at + values.stride(0)) / vector])
 }
 
 /// What is done to a picture on its way into the next convolution.
@@ -275,11 +255,7 @@ pub(super) fn normalized<R: CubeRuntime>(
             norm.bias.clone().into_tensor_arg(),
             skip.map(|skip| skip.clone().into_tensor_arg()).into(),
             output.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             norm.relu,
             inset,
             border.layout(),
@@ -303,50 +279,40 @@ fn norm_kernel<I: Float, S: Float, O: Float, N: Size>(
     bias: &Tensor<Vector<f32, N>>,
     skip: ComptimeOption<Tensor<Vector<S, N>>>,
     output: &mut Tensor<Vector<O, N>>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[comptime] relu: bool,
     #[comptime] inset: [u32; 2],
     #[comptime] border: Layout,
     #[define(I, S, O)] _dtypes: [StorageType; 3],
 ) {
     let vector = input.vector_size();
-    let channel = (CUBE_POS_Y as usize * lanes + UNIT_POS_X as usize) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(vector));
     if channel < output.shape(3) {
-        let at = (batch * statistics.stride(1) + channel) / vector;
-        let mean = statistics[at];
-        let factor = statistics[at + statistics.stride(0) / vector] * weight[channel / vector];
+        let (mean, inverse) = pair::<N>(statistics, picture, channel);
+        let factor = inverse * weight[channel / vector];
         let summand = bias[channel / vector];
         let (height_in, width_in) = (input.shape(1) as u32, input.shape(2) as u32);
-        let picture_in = batch * input.stride(0) + channel * input.stride(3);
-        let picture_out = batch * output.stride(0) + channel;
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + UNIT_POS_Y, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
             let (y_in, row_inside) = seen(y, height_in, border.top, border.scale, border.reflect);
             let (x_in, column_inside) = seen(x, width_in, border.left, border.scale, border.reflect);
             let mut value = Vector::<f32, N>::new(0.0);
             if row_inside && column_inside {
-                let at = picture_in + y_in as usize * input.stride(1) + x_in as usize * input.stride(2);
-                value = (Vector::<f32, N>::cast_from(input[at / vector]) - mean) * factor + summand;
+                let at = index(input, picture, y_in, x_in, channel);
+                value = (Vector::<f32, N>::cast_from(input[at]) - mean) * factor + summand;
                 if comptime![relu] {
                     value = value.max(Vector::new(0.0));
                 }
                 #[comptime]
                 if let ComptimeOption::Some(skip) = &skip {
-                    let at = batch * skip.stride(0)
-                        + (y_in + comptime![inset[0]]) as usize * skip.stride(1)
-                        + (x_in + comptime![inset[1]]) as usize * skip.stride(2)
-                        + channel * skip.stride(3);
-                    value += Vector::<f32, N>::cast_from(skip[at / vector]);
+                    let [top, left] = inset;
+                    let at = index(skip, picture, y_in + top, x_in + left, channel);
+                    value += Vector::<f32, N>::cast_from(skip[at]);
                 }
             }
-            let at = picture_out + y as usize * output.stride(1) + x as usize * output.stride(2);
-            output[at / vector] = Vector::cast_from(value);
+            let at = index(output, picture, y, x, channel);
+            output[at] = Vector::cast_from(value);
         }
     }
 }
@@ -370,11 +336,7 @@ pub(super) fn bordered<R: CubeRuntime>(
             grid.vector,
             input.clone().into_tensor_arg(),
             output.clone().into_tensor_arg(),
-            size.width as u32,
-            size.pixels() as u32,
-            grid.run as u32,
-            grid.lanes,
-            grid.rows,
+            grid.deal(size),
             border.layout(),
             [input.dtype.into(), dtype.into()],
         );
@@ -386,33 +348,26 @@ pub(super) fn bordered<R: CubeRuntime>(
 fn border_kernel<I: Float, O: Float, N: Size>(
     input: &Tensor<Vector<I, N>>,
     output: &mut Tensor<Vector<O, N>>,
-    width: FastDivmod<u32>,
-    pixels: u32,
-    run: u32,
-    #[comptime] lanes: usize,
-    #[comptime] rows: usize,
+    deal: &Deal,
     #[comptime] border: Layout,
     #[define(I, O)] _dtypes: [StorageType; 2],
 ) {
     let vector = input.vector_size();
-    let channel = (CUBE_POS_Y as usize * lanes + UNIT_POS_X as usize) * vector;
-    let batch = CUBE_POS_Z as usize;
+    let (picture, channel) = (deal.picture(), deal.channel(vector));
     if channel < output.shape(3) {
         let (height_in, width_in) = (input.shape(1) as u32, input.shape(2) as u32);
-        let picture_in = batch * input.stride(0) + channel * input.stride(3);
-        let picture_out = batch * output.stride(0) + channel;
-        let (first, last) = run_of(pixels, run);
-        for pixel in range_stepped(first + UNIT_POS_Y, last, rows as u32) {
-            let (y, x) = width.div_mod(pixel);
+        let (first, end) = deal.pixels();
+        for pixel in range_stepped(first, end, deal.rows as u32) {
+            let (y, x) = deal.place(pixel);
             let (y_in, row_inside) = seen(y, height_in, border.top, border.scale, border.reflect);
             let (x_in, column_inside) = seen(x, width_in, border.left, border.scale, border.reflect);
             let mut value = Vector::<O, N>::cast_from(0.0f32);
             if row_inside && column_inside {
-                let at = picture_in + y_in as usize * input.stride(1) + x_in as usize * input.stride(2);
-                value = Vector::cast_from(input[at / vector]);
+                let at = index(input, picture, y_in, x_in, channel);
+                value = Vector::cast_from(input[at]);
             }
-            let at = picture_out + y as usize * output.stride(1) + x as usize * output.stride(2);
-            output[at / vector] = value;
+            let at = index(output, picture, y, x, channel);
+            output[at] = value;
         }
     }
 }

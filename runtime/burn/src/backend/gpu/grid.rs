@@ -6,6 +6,7 @@
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::std::FastDivmod;
 
 /// Units of a cube.
 const UNITS: usize = 128;
@@ -92,6 +93,68 @@ impl Grid {
     pub fn units(&self) -> CubeDim {
         CubeDim::new_2d(self.lanes as u32, self.rows as u32)
     }
+
+    /// What the kernels are told of it.
+    pub fn deal<R: CubeRuntime>(&self, size: Extent) -> DealLaunch<R> {
+        let [width, pixels, run] = [size.width, size.pixels(), self.run].map(|count| count as u32);
+        DealLaunch::new(width, pixels, run, self.lanes, self.rows)
+    }
+}
+
+/// The deal as a unit sees it.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Deal {
+    width: FastDivmod<u32>,
+    pixels: u32,
+    run: u32,
+    #[cube(comptime)]
+    pub lanes: usize,
+    #[cube(comptime)]
+    pub rows: usize,
+}
+
+#[cube]
+impl Deal {
+    /// This unit's picture of the batch.
+    pub fn picture(&self) -> usize {
+        CUBE_POS_Z as usize
+    }
+
+    /// The first of this unit's channels, of which a vector holds so many. It may lie beyond the last.
+    pub fn channel(&self, vector: usize) -> usize {
+        (CUBE_POS_Y as usize * self.lanes + UNIT_POS_X as usize) * vector
+    }
+
+    /// The first of this unit's pixels and the end of its cube's run: it takes every `rows`th of them.
+    pub fn pixels(&self) -> (u32, u32) {
+        let first = CUBE_POS_X * self.run;
+        let mut end = first + self.run;
+        if end > self.pixels {
+            end = self.pixels;
+        }
+        (first + UNIT_POS_Y, end)
+    }
+
+    /// A pixel's row and column.
+    pub fn place(&self, pixel: u32) -> (u32, u32) {
+        self.width.div_mod(pixel)
+    }
+}
+
+/// The index of the vector that begins with this channel of a pixel.
+#[cube]
+pub(super) fn index<E: CubePrimitive>(
+    tensor: &Tensor<E>,
+    picture: usize,
+    y: u32,
+    x: u32,
+    channel: usize,
+) -> usize {
+    let at = picture * tensor.stride(0)
+        + y as usize * tensor.stride(1)
+        + x as usize * tensor.stride(2)
+        + channel * tensor.stride(3);
+    at / tensor.vector_size()
 }
 
 /// Units of a cube that takes work as it comes, without regard to channels.
@@ -113,15 +176,4 @@ pub(super) fn vector<R: CubeRuntime>(tensors: &[&CubeTensor<R>]) -> usize {
             && tensor.client.io_optimized_vector_sizes(tensor.dtype.size()).any(|size| size == vector)
     };
     [8, 4, 2].into_iter().find(|&vector| tensors.iter().all(|tensor| fits(tensor, vector))).unwrap_or(1)
-}
-
-/// Pixels `first..last` of this cube's run.
-#[cube]
-pub(super) fn run_of(pixels: u32, run: u32) -> (u32, u32) {
-    let first = CUBE_POS_X * run;
-    let mut last = first + run;
-    if last > pixels {
-        last = pixels;
-    }
-    (first, last)
 }

@@ -13,6 +13,8 @@ mod border;
 mod bytes;
 mod forward;
 mod grid;
+mod input;
+mod rows;
 mod stream;
 mod weight;
 
@@ -396,7 +398,7 @@ impl Operation<2> for Convolve {
         upstream: Waiting<R>,
         [of_input, of_weight]: [bool; 2],
     ) -> [Option<Waiting<R>>; 2] {
-        let Convolve { kernel, stride, .. } = *self;
+        let Convolve { size, kernel, stride } = *self;
         let [input, weight]: [_; 2] = inputs.try_into().expect("as many as are kept");
         let shapes = [&input, &weight].map(|tensor: &Waiting<R>| (tensor.shape.to_vec(), tensor.dtype));
         let [input_shape, weight_shape] = shapes;
@@ -407,6 +409,11 @@ impl Operation<2> for Convolve {
                 [upstream.clone(), weight],
                 [input_shape],
                 move |[upstream, weight]| {
+                    if stride > 1 {
+                        let [upstream, weight] = [upstream, weight].map(permute_nchw_to_nhwc);
+                        let gradient = input::gradient(&upstream, weight, size, stride);
+                        return [permute_nhwc_to_nchw(gradient)];
+                    }
                     let shape = shape.clone();
                     let found =
                         conv_data_backward(upstream, weight, shape, options.clone(), Default::default());
@@ -423,7 +430,7 @@ impl Operation<2> for Convolve {
                 [weight_shape],
                 move |[input, upstream]| {
                     let last = permute_nchw_to_nhwc(upstream.clone());
-                    if weight::is_cut(&last) {
+                    if weight::is_long(&last) {
                         let input = permute_nchw_to_nhwc(input);
                         return [permute_nhwc_to_nchw(weight::gradient(&input, &last, kernel, stride))];
                     }

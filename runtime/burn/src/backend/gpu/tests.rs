@@ -289,6 +289,7 @@ fn a_convolutions_gradients_are_burns() {
                 [3, 8, 9, 1, 60, 58],
                 [8, 3, 9, 1, 60, 58],
                 [4, 8, 3, 2, 97, 101],
+                [3, 64, 3, 2, 31, 36],
                 [8, 8, 3, 1, 50, 53],
                 [6, 4, 3, 1, 50, 53],
                 [4, 8, 3, 1, 9, 8],
@@ -324,4 +325,41 @@ fn a_convolutions_gradients_are_burns() {
         }
     }
     on_every_gpu("a_convolutions_gradients", Test);
+}
+
+#[test]
+fn products_are_right_whatever_the_length_of_their_sums() {
+    const BATCH: usize = 3;
+    const ROWS: usize = 32;
+    const COLUMNS: usize = 40;
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            for length in [1, 2, 24, 48, 72, 96, 144, 520, 544, 4100] {
+                // Small whole numbers: exact in TF32 and in any order.
+                let whole = |name, count| -> Vec<f32> {
+                    uniform(1, name, count).map(|value| (value * 4.0).round()).collect()
+                };
+                let left = whole("left", BATCH * ROWS * length);
+                let right = whole("right", BATCH * length * COLUMNS);
+                let mut expected = vec![0.0; BATCH * ROWS * COLUMNS];
+                for (at, sum) in expected.iter_mut().enumerate() {
+                    let (row, column, matrix) = (at / COLUMNS, at % COLUMNS, at / (ROWS * COLUMNS));
+                    let row = &left[row * length..][..length];
+                    let column = right[matrix * length * COLUMNS + column..].iter().step_by(COLUMNS);
+                    *sum = row.iter().zip(column).map(|(a, b)| a * b).sum();
+                }
+                let left = Tensor::<G, 3>::from_data(TensorData::new(left, [BATCH, ROWS, length]), place);
+                let right =
+                    Tensor::<G, 3>::from_data(TensorData::new(right, [BATCH, length, COLUMNS]), place);
+                // The same numbers, column by column in memory.
+                let turned = Tensor::<G, 3>::from_data(left.clone().swap_dims(1, 2).into_data(), place);
+                for (name, left) in [("rows", left), ("columns", turned.swap_dims(1, 2))] {
+                    let found = crate::backend::matmul(left, right.clone()).into_data();
+                    assert_eq!(expected, found.to_vec::<f32>().unwrap(), "sums of {length}, left by {name}");
+                }
+            }
+        }
+    }
+    on_every_gpu("products", Test);
 }

@@ -14,28 +14,19 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::std::FastDivmod;
-use cubecl::zspace::metadata::Metadata;
 
 use super::forward::{addresses, empty};
-use super::grid::{Extent, LINE, cubes, vector};
+use super::grid::{Extent, LINE, cubes};
+use super::rows::{Place, SPREAD, in_parts, rows_of, spread_out};
+use crate::backend::product::{WHOLE, most_parts};
 
 /// Fewer pixels than this are not worth cutting.
 const FEWEST: usize = 2048;
-/// Pixels of a part, at least.
-const PART: usize = 512;
-/// Tiles of all parts together that keep a large card busy.
-const TILES: usize = 512;
-/// A tile's side, about.
-const TILE: usize = 64;
-/// Bytes that are spread out at a time, about. In tests so few that it is done several times.
-const SPREAD: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
-/// Whether the sum is to be cut: where it is long, and not on CUDA, where this has not passed its test yet (there the
-/// test alone takes it).
-pub(super) fn is_cut<R: CubeRuntime>(upstream: &CubeTensor<R>) -> bool {
+/// Whether the sum is long enough to be cut.
+pub(super) fn is_long<R: CubeRuntime>(upstream: &CubeTensor<R>) -> bool {
     let size = Extent::of(upstream);
-    let passed = cfg!(test) || R::name(&upstream.client) != "cuda";
-    passed && size.batch * size.pixels() >= FEWEST
+    size.batch * size.pixels() >= FEWEST
 }
 
 /// `[outputs, kernel, kernel, inputs]` in the float type of `input`, which has its border.
@@ -55,192 +46,28 @@ pub(super) fn gradient<R: CubeRuntime>(
     let pixels = rows.batch * rows.pixels();
     let columns = kernel * kernel * Extent::of(spread).channels;
 
-    let tiles = rows.channels.div_ceil(TILE) * columns.div_ceil(TILE);
-    let most = (SPREAD / (columns * input.dtype.size())).max(PART);
+    let most = (SPREAD / (columns * input.dtype.size())).max(512);
     let total = empty(input, &[outputs, kernel, kernel, inputs], DType::F32);
     let mut first = 0;
     while first < pixels {
         let count = (pixels - first).min(most);
-        let parts = (TILES / tiles).min(count / PART).max(1);
-        // Rows that vectors and tensor cores like; those beyond the last pixel are zeros.
-        let part = count.div_ceil(parts).next_multiple_of(16);
-        let place = Place { rows, first, count, parts, part };
-        // Both row by row in memory, as products are most used (and tested) in the crates below.
-        let left = turned(flat, place);
+        let parts = most_parts(count, 1, [rows.channels, columns]);
+        // The rows beyond the last pixel are zeros.
+        let part = count.div_ceil(parts).next_multiple_of(WHOLE);
+        let place = Place { rows, first, count, total: parts * part };
+        let left = rows_of(flat, place);
         let right = spread_out(spread, place, kernel, stride, seen_by);
-        let product = matmul(left, right, None, MatmulStrategy::default(), DType::F32);
+        let product = matmul(
+            in_parts(left, parts, true),
+            in_parts(right, parts, false),
+            None,
+            MatmulStrategy::default(),
+            DType::F32,
+        );
         add_parts(&product.expect("the product of two batches of matrices"), &total, first > 0, seen_by);
         first += count;
     }
     if input.dtype == DType::F32 { total } else { cast(total, input.dtype) }
-}
-
-/// Some of the pixels of a batch.
-#[derive(Clone, Copy)]
-struct Place {
-    rows: Extent,
-    first: usize,
-    count: usize,
-    parts: usize,
-    /// Pixels of a part, with the zeros after the last.
-    part: usize,
-}
-
-/// The channels of a place's pixels: `[parts, channels, part]`.
-fn turned<R: CubeRuntime>(source: &CubeTensor<R>, place: Place) -> CubeTensor<R> {
-    let channels = place.rows.channels;
-    let output = empty(source, &[place.parts, channels, place.part], source.dtype);
-    let values = place.parts * channels * place.part;
-    // SAFETY: a unit below `values` writes its value, and reads a pixel below `first + count`.
-    unsafe {
-        turn_kernel::launch_unchecked(
-            &source.client,
-            cubes(values),
-            CubeDim::new_1d(LINE),
-            addresses(&[source, &output]),
-            source.clone().into_tensor_arg(),
-            output.clone().into_tensor_arg(),
-            place.part as u32,
-            channels as u32,
-            place.rows.height as u32,
-            place.rows.width as u32,
-            place.first as u32,
-            place.count as u32,
-            values as u32,
-            source.dtype.into(),
-        );
-    }
-    output
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn turn_kernel<F: Float>(
-    source: &Tensor<F>,
-    output: &mut Tensor<F>,
-    part: FastDivmod<u32>,
-    channels: FastDivmod<u32>,
-    height: FastDivmod<u32>,
-    width: FastDivmod<u32>,
-    first: u32,
-    count: u32,
-    values: u32,
-    #[define(F)] _dtype: StorageType,
-) {
-    let unit = (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X;
-    if unit < values {
-        let (rest, within) = part.div_mod(unit);
-        let (number, channel) = channels.div_mod(rest);
-        let row = number * output.shape(2) as u32 + within;
-        let mut value = F::cast_from(0.0f32);
-        if row < count {
-            let (line, x) = width.div_mod(first + row);
-            let (batch, y) = height.div_mod(line);
-            let at = batch as usize * source.stride(0)
-                + y as usize * source.stride(1)
-                + x as usize * source.stride(2)
-                + channel as usize * source.stride(3);
-            value = source[at];
-        }
-        let at = number as usize * output.stride(0)
-            + channel as usize * output.stride(1)
-            + within as usize * output.stride(2);
-        output[at] = value;
-    }
-}
-
-/// A row for each of a place's pixels, `[parts, part, kernel² · channels]`: what a kernel that begins there sees of
-/// `source`, or the pixels of `source` whose kernels see it.
-fn spread_out<R: CubeRuntime>(
-    source: &CubeTensor<R>,
-    place: Place,
-    kernel: usize,
-    stride: usize,
-    seen_by: bool,
-) -> CubeTensor<R> {
-    let channels = Extent::of(source).channels;
-    let total = place.parts * place.part;
-    let mut output = empty(source, &[1, 1, total, kernel * kernel * channels], source.dtype);
-    let vector = vector(&[source, &output]);
-    let columns = kernel * kernel * channels / vector;
-    // SAFETY: a unit below `total · columns` writes its vector, and reads `source` inside it: where the kernel begins at
-    // a pixel of the convolution's output it is inside by the output's size, else it is asked.
-    unsafe {
-        spread_kernel::launch_unchecked(
-            &source.client,
-            cubes(total * columns),
-            CubeDim::new_1d(LINE),
-            addresses(&[source, &output]),
-            vector,
-            source.clone().into_tensor_arg(),
-            output.clone().into_tensor_arg(),
-            columns as u32,
-            (channels / vector) as u32,
-            place.rows.height as u32,
-            place.rows.width as u32,
-            place.first as u32,
-            place.count as u32,
-            total as u32,
-            kernel as u32,
-            stride as u32,
-            seen_by,
-            source.dtype.into(),
-        );
-    }
-    let stride = output.meta.strides()[2];
-    *output.meta = Metadata::new(
-        [place.parts, place.part, kernel * kernel * channels],
-        [place.part * stride, stride, 1],
-    );
-    output
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn spread_kernel<F: Float, N: Size>(
-    source: &Tensor<Vector<F, N>>,
-    output: &mut Tensor<Vector<F, N>>,
-    columns: FastDivmod<u32>,
-    groups: FastDivmod<u32>,
-    height: FastDivmod<u32>,
-    width: FastDivmod<u32>,
-    first: u32,
-    count: u32,
-    total: u32,
-    #[comptime] kernel: u32,
-    #[comptime] stride: u32,
-    #[comptime] seen_by: bool,
-    #[define(F)] _dtype: StorageType,
-) {
-    let vector = source.vector_size();
-    let unit = (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X;
-    let (row, column) = columns.div_mod(unit);
-    if row < total {
-        let (tap, group) = groups.div_mod(column);
-        let (down, right) = (tap / kernel, tap % kernel);
-        let mut value = Vector::<F, N>::cast_from(0.0f32);
-        if row < count {
-            let (line, x) = width.div_mod(first + row);
-            let (batch, y) = height.div_mod(line);
-            let mut at_y = y * stride + down;
-            let mut at_x = x * stride + right;
-            let mut inside = true.runtime();
-            if comptime![seen_by] {
-                inside = y >= down
-                    && x >= right
-                    && y - down < source.shape(1) as u32
-                    && x - right < source.shape(2) as u32;
-                at_y = y - down;
-                at_x = x - right;
-            }
-            if inside {
-                let at = batch as usize * source.stride(0)
-                    + at_y as usize * source.stride(1)
-                    + at_x as usize * source.stride(2)
-                    + group as usize * vector * source.stride(3);
-                value = source[at / vector];
-            }
-        }
-        output[(row as usize * output.stride(2) + column as usize * vector) / vector] = value;
-    }
 }
 
 /// Adds up the parts `[parts, rows, columns]`, onto `total` or as its first values.
