@@ -25,7 +25,8 @@ pub fn matmul<B: Backend, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D
     left.matmul(right)
 }
 
-fn is_gpu<B: Backend>() -> bool {
+/// Whether a tensor of this backend lives on a GPU.
+pub(crate) fn is_gpu<B: Backend>() -> bool {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     let found = super::gpu::is_gpu::<B>();
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
@@ -78,4 +79,20 @@ pub(crate) fn turned_matmul<B: Backend>(left: Tensor<B, 3>, right: Tensor<B, 3>)
         return products;
     }
     products.reshape([batch, parts, rows, columns]).sum_dim(1).reshape([batch, rows, columns])
+}
+
+/// A convolution with a kernel of one pixel, which is a product; its gradient with regard to the input is one that is
+/// safe, too.
+///
+/// # Shapes
+/// - input: `[batch, inputs, height, width]`
+/// - weight: `[outputs, inputs, 1, 1]`
+/// - output: `[batch, outputs, height, width]`
+pub(crate) fn pointwise<B: Backend>(input: Tensor<B, 4>, weight: Tensor<B, 4>) -> Tensor<B, 4> {
+    let ([batch, inputs, height, width], [outputs, ..]) = (input.dims(), weight.dims());
+    let rows = input.permute([0, 2, 3, 1]).reshape([batch * height * width, inputs]);
+    // The gradient's product sums over the outputs.
+    let weight = lengthened(weight.reshape([outputs, inputs]), 0).swap_dims(0, 1);
+    let output = matmul(rows, weight).narrow(1, 0, outputs);
+    output.reshape([batch, height, width, outputs]).permute([0, 3, 1, 2])
 }

@@ -1,26 +1,90 @@
-//! The gradient of a convolution's input where its stride is more than 1.
+//! The gradient of a convolution's input.
 //!
-//! It is one matrix product, `[pixels, outputs] · [outputs, kernel² · inputs]`: what each pixel of the output tells each
-//! of the pixels that it saw. A pixel of the input then adds up what it is told. (With stride 1 it is a convolution
-//! itself, and Burn's kernels have it.)
+//! With stride 1 it is a convolution itself: of the upstream gradient with zeros around it, by the kernel turned around.
+//! With more it is one matrix product, `[pixels, outputs] · [outputs, kernel² · inputs]`: what each pixel of the output
+//! tells each of the pixels that it saw. A pixel of the input then adds up what it is told.
+//!
+//! Burn's own way may go through a product that is not safe (see `backend/product.rs`).
 //!
 //! All tensors here are channels last, `[batch, height, width, channels]`.
 
+use burn::tensor::ops::ConvOptions;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::conv::conv_forward_nhwc;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::std::FastDivmod;
 use cubecl::zspace::metadata::Metadata;
 
 use super::forward::{addresses, empty};
-use super::grid::{Deal, Extent, Grid, index, vector};
+use super::grid::{Deal, Extent, Grid, LINE, cubes, index, vector};
 use super::rows::{Place, SPREAD, in_parts, one_matrix, rows_of, widened};
 use crate::backend::product::safe;
 
 /// `[batch, height, width, inputs]` with the `size` of the input, its border included, in the float type of `upstream`;
 /// `weight` is `[outputs, kernel, kernel, inputs]`.
 pub(super) fn gradient<R: CubeRuntime>(
+    upstream: &CubeTensor<R>,
+    weight: CubeTensor<R>,
+    size: [usize; 2],
+    stride: usize,
+) -> CubeTensor<R> {
+    if stride > 1 {
+        return added_up(upstream, weight, size, stride);
+    }
+    let kernel = weight.meta.shape()[1];
+    let options = ConvOptions::new([1; 2], [kernel - 1; 2], [1; 2], 1);
+    let gradient = conv_forward_nhwc(upstream.clone(), turned(&weight), None, options, Default::default());
+    gradient.expect("a convolution as Burn has them")
+}
+
+/// `[outputs, kernel, kernel, inputs]` as `[inputs, kernel, kernel, outputs]`, its rows and columns in reverse.
+fn turned<R: CubeRuntime>(weight: &CubeTensor<R>) -> CubeTensor<R> {
+    let [outputs, kernel, _, inputs] = weight.meta.shape().dims();
+    let output = empty(weight, &[inputs, kernel, kernel, outputs], weight.dtype);
+    // SAFETY: a unit below the number of values writes its value, and reads one of the same number of values.
+    unsafe {
+        turn_kernel::launch_unchecked(
+            &weight.client,
+            cubes(outputs * kernel * kernel * inputs),
+            CubeDim::new_1d(LINE),
+            addresses(&[weight, &output]),
+            weight.clone().into_tensor_arg(),
+            output.clone().into_tensor_arg(),
+            outputs as u32,
+            kernel as u32,
+            inputs as u32,
+            weight.dtype.into(),
+        );
+    }
+    output
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn turn_kernel<F: Float>(
+    weight: &Tensor<F>,
+    output: &mut Tensor<F>,
+    outputs: FastDivmod<u32>,
+    kernel: FastDivmod<u32>,
+    inputs: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    let unit = (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X;
+    let (rest, to) = outputs.div_mod(unit);
+    let (rest, right) = kernel.div_mod(rest);
+    let (from, down) = kernel.div_mod(rest);
+    if from < inputs {
+        let last = output.shape(1) as u32 - 1;
+        let value = weight[index(weight, to as usize, last - down, last - right, from as usize)];
+        let at = index(output, from as usize, down, right, to as usize);
+        output[at] = value;
+    }
+}
+
+/// The gradient by a product and what each pixel is told by it.
+fn added_up<R: CubeRuntime>(
     upstream: &CubeTensor<R>,
     weight: CubeTensor<R>,
     [height, width]: [usize; 2],

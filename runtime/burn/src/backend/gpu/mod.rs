@@ -31,7 +31,7 @@ use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::conv::{conv_data_backward, conv_forward, conv_weight_backward};
+use burn_cubecl::kernel::conv::{conv_forward, conv_weight_backward};
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 
 pub(crate) use border::Border;
@@ -403,21 +403,13 @@ impl Operation<2> for Convolve {
         let shapes = [&input, &weight].map(|tensor: &Waiting<R>| (tensor.shape.to_vec(), tensor.dtype));
         let [input_shape, weight_shape] = shapes;
         let of_input = of_input.then(|| {
-            let (shape, options) = (input.shape.clone(), self.options());
             let [gradient] = enqueue(
                 "impasto convolution input",
                 [upstream.clone(), weight],
                 [input_shape],
-                move |[upstream, weight]| {
-                    if stride > 1 {
-                        let [upstream, weight] = [upstream, weight].map(permute_nchw_to_nhwc);
-                        let gradient = input::gradient(&upstream, weight, size, stride);
-                        return [permute_nhwc_to_nchw(gradient)];
-                    }
-                    let shape = shape.clone();
-                    let found =
-                        conv_data_backward(upstream, weight, shape, options.clone(), Default::default());
-                    [found.expect("a convolution as Burn has them")]
+                move |inputs| {
+                    let [upstream, weight] = inputs.map(permute_nchw_to_nhwc);
+                    [permute_nhwc_to_nchw(input::gradient(&upstream, weight, size, stride))]
                 },
             );
             gradient

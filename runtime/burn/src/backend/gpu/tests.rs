@@ -363,3 +363,67 @@ fn products_are_right_whatever_the_length_of_their_sums() {
     }
     on_every_gpu("products", Test);
 }
+
+#[test]
+fn a_convolution_by_pixels_and_its_gradient_are_right() {
+    const BATCH: usize = 2;
+    const INPUTS: usize = 16;
+    const OUTPUTS: usize = 48;
+    const PIXELS: usize = 5 * 6;
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            let whole = |name, count| -> Vec<f32> {
+                uniform(1, name, count).map(|value| (value * 4.0).round()).collect()
+            };
+            let input = whole("input", BATCH * INPUTS * PIXELS);
+            let weight = whole("weight", OUTPUTS * INPUTS);
+            let upstream = whole("upstream", BATCH * OUTPUTS * PIXELS);
+            let tensor = |values: &[f32], channels: usize| {
+                let data = TensorData::new(values.to_vec(), [BATCH, channels, 5, 6]);
+                Tensor::<Autodiff<G>, 4>::from_data(data, place)
+            };
+            let leaf = tensor(&input, INPUTS).require_grad();
+            let kernel = TensorData::new(weight.clone(), [OUTPUTS, INPUTS, 1, 1]);
+            let kernel = Tensor::<Autodiff<G>, 4>::from_data(kernel, place);
+            let options = ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
+            let output = crate::backend::conv2d(leaf.clone(), kernel, None, options);
+            let gradients = (output.clone() * tensor(&upstream, OUTPUTS)).sum().backward();
+            let gradient = values(leaf.grad(&gradients).unwrap());
+            let output = values(output.inner());
+
+            let at = |channels: usize, batch: usize, channel: usize, pixel: usize| {
+                (batch * channels + channel) * PIXELS + pixel
+            };
+            for batch in 0..BATCH {
+                for pixel in 0..PIXELS {
+                    let seen = |to: usize| -> f32 {
+                        (0..INPUTS)
+                            .map(|from| weight[to * INPUTS + from] * input[at(INPUTS, batch, from, pixel)])
+                            .sum()
+                    };
+                    let told = |from: usize| -> f32 {
+                        (0..OUTPUTS)
+                            .map(|to| weight[to * INPUTS + from] * upstream[at(OUTPUTS, batch, to, pixel)])
+                            .sum()
+                    };
+                    for to in 0..OUTPUTS {
+                        assert_eq!(
+                            seen(to),
+                            output[at(OUTPUTS, batch, to, pixel)],
+                            "output {to} of pixel {pixel}"
+                        );
+                    }
+                    for from in 0..INPUTS {
+                        assert_eq!(
+                            told(from),
+                            gradient[at(INPUTS, batch, from, pixel)],
+                            "gradient {from} of pixel {pixel}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    on_every_gpu("a convolution by pixels", Test);
+}
