@@ -505,5 +505,5 @@ pub(crate) fn pack<B: Backend>(painted: &Tensor<B, 4>) -> Option<Tensor<B, 2, In
     Some(Tensor::from_primitive(*output.downcast::<B::IntTensorPrimitive>().ok()?))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests;
