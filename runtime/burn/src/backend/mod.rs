@@ -145,7 +145,7 @@ pub(crate) fn conv2d_kept<B: Backend>(
             (input, weight)
         }
     };
-    if product::is_gpu::<B>() && is_pointwise(&weight, &options) {
+    if product::is_on_gpu(&input) && is_pointwise(&weight, &options) {
         let output = product::pointwise(input, weight);
         return match bias {
             Some(bias) => output + bias.reshape([1, -1, 1, 1]),

@@ -19,14 +19,14 @@ use burn::tensor::backend::Backend;
 /// - right: `[…, length, columns]`
 /// - output: `[…, rows, columns]`
 pub fn matmul<B: Backend, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D>) -> Tensor<B, D> {
-    if is_gpu::<B>() {
+    if is_on_gpu(&left) {
         return lengthened(left, D - 1).matmul(lengthened(right, D - 2));
     }
     left.matmul(right)
 }
 
-/// Whether a tensor of this backend lives on a GPU.
-pub(crate) fn is_gpu<B: Backend>() -> bool {
+/// Whether this tensor lives on a GPU.
+pub(crate) fn is_on_gpu<B: Backend, const D: usize>(_tensor: &Tensor<B, D>) -> bool {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     let found = super::gpu::is_gpu::<B>();
     #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
