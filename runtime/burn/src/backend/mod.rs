@@ -19,7 +19,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::ConvOptions;
 
 pub use product::matmul;
-pub(crate) use product::turned_matmul;
+pub(crate) use product::{lengthened, turned_matmul};
 
 use crate::device::Device;
 use crate::error::BurnError;
@@ -146,13 +146,34 @@ pub(crate) fn conv2d_kept<B: Backend>(
         }
     };
     if product::is_on_gpu(&input) && is_pointwise(&weight, &options) {
-        let output = product::pointwise(input, weight);
-        return match bias {
-            Some(bias) => output + bias.reshape([1, -1, 1, 1]),
-            None => output,
-        };
+        return with_bias(product::pointwise(input, weight), bias);
+    }
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    if is_bare(&weight, &options)
+        && let Some(output) = gpu::convolution(&input, &weight, options.stride[0])
+    {
+        return with_bias(output, bias);
     }
     burn::tensor::module::conv2d(input, weight, bias, options)
+}
+
+/// Whether it is a square convolution of the input as it is, without a border of zeros.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn is_bare<B: Backend>(weight: &Tensor<B, 4>, options: &ConvOptions<2>) -> bool {
+    let [_, _, height, width] = weight.dims();
+    let [down, right] = options.stride;
+    height == width
+        && down == right
+        && options.padding == [0; 2]
+        && options.dilation == [1; 2]
+        && options.groups == 1
+}
+
+fn with_bias<B: Backend>(output: Tensor<B, 4>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 4> {
+    match bias {
+        Some(bias) => output + bias.reshape([1, -1, 1, 1]),
+        None => output,
+    }
 }
 
 /// Whether each pixel of the output sees one of the input, its own.

@@ -3,8 +3,8 @@
 //! Burn 0.21's kernels for GPUs (CubeK 0.2) that load a stage of the sum while they multiply the one before take stages
 //! in pairs, and look for the matrix's end only where the sum's length is no multiple of one stage. Where it is an odd
 //! multiple they add up a stage that lies behind the matrices: the next of the batch, or whatever the memory holds
-//! (tracel-ai/cubek, issues 434 and 441). Stages have 2 to 32 elements. Which kernel runs is found by timing, so the
-//! same product may be right one day and wrong the next.
+//! (tracel-ai/cubek, issue 434, mended in 441 and 443 for CubeK 0.3). Stages have 2 to 32 elements. Which kernel runs is
+//! found by timing, so the same product may be right one day and wrong the next.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -19,10 +19,7 @@ use burn::tensor::backend::Backend;
 /// - right: `[…, length, columns]`
 /// - output: `[…, rows, columns]`
 pub fn matmul<B: Backend, const D: usize>(left: Tensor<B, D>, right: Tensor<B, D>) -> Tensor<B, D> {
-    if is_on_gpu(&left) {
-        return lengthened(left, D - 1).matmul(lengthened(right, D - 2));
-    }
-    left.matmul(right)
+    lengthened(left, D - 1).matmul(lengthened(right, D - 2))
 }
 
 /// Whether this tensor lives on a GPU.
@@ -43,15 +40,15 @@ pub(crate) fn safe(length: usize) -> usize {
     if length.is_multiple_of(2) || length == 1 { length.next_multiple_of(WHOLE) } else { length }
 }
 
-/// A matrix with zeros at the end of the axis that is to be summed over, if they are needed.
-fn lengthened<B: Backend, const D: usize>(matrix: Tensor<B, D>, axis: usize) -> Tensor<B, D> {
-    let mut shape = matrix.dims();
+/// A tensor with zeros at the end of the axis that is to be summed over, where a GPU needs them.
+pub(crate) fn lengthened<B: Backend, const D: usize>(tensor: Tensor<B, D>, axis: usize) -> Tensor<B, D> {
+    let mut shape = tensor.dims();
     shape[axis] = safe(shape[axis]) - shape[axis];
-    if shape[axis] == 0 {
-        return matrix;
+    if shape[axis] == 0 || !is_on_gpu(&tensor) {
+        return tensor;
     }
-    let zeros = Tensor::zeros(shape, (&matrix.device(), matrix.dtype()));
-    Tensor::cat(vec![matrix, zeros], axis)
+    let zeros = Tensor::zeros(shape, (&tensor.device(), tensor.dtype()));
+    Tensor::cat(vec![tensor, zeros], axis)
 }
 
 /// How many parts a product's sum may be cut into, each a product of its own: a kernel gives each tile of the result to

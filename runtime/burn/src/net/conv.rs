@@ -2,10 +2,12 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::module::{conv_transpose2d, conv2d};
+use burn::tensor::module::conv_transpose2d;
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{DType, Tensor, TensorData};
 use impasto_checkpoints::{CheckpointError, ConvKind, ConvSpec, Padding, StyleModel};
+
+use crate::backend::{conv2d, lengthened};
 
 /// A convolution and what it sees beyond the border.
 ///
@@ -152,6 +154,8 @@ impl<B: Backend> ConvLayer<B> {
         let [_, _, height, width] = input.dims();
         let crop = self.crop();
         let options = ConvTransposeOptions::new([2; 2], [0; 2], [0; 2], [1; 2], 1);
+        // Burn's sums over the input's channels by a product.
+        let (input, weight) = (lengthened(input, 1), lengthened(weight, 0));
         let whole = conv_transpose2d(input, weight, bias, options);
         whole.narrow(2, crop, 2 * height).narrow(3, crop, 2 * width)
     }
@@ -242,14 +246,6 @@ impl<B: Backend> ConvLayer<B> {
             ConvKind::NearestDoubled => 1,
             ConvKind::Transposed => return self.transposed_by_burn(padded, weight, bias),
         };
-        #[cfg(any(feature = "cuda", feature = "wgpu"))]
-        if let Some(output) = crate::backend::gpu::convolution(&padded, &weight, stride) {
-            let channels = output.dims()[1];
-            return match bias {
-                Some(bias) => output + bias.reshape([1, channels, 1, 1]),
-                None => output,
-            };
-        }
         conv2d(padded, weight, bias, ConvOptions::new([stride; 2], [0; 2], [1; 2], 1))
     }
 }

@@ -4,7 +4,9 @@
 //! With more it is one matrix product, `[pixels, outputs] · [outputs, kernel² · inputs]`: what each pixel of the output
 //! tells each of the pixels that it saw. A pixel of the input then adds up what it is told.
 //!
-//! Burn's own way may go through a product that is not safe (see `backend/product.rs`).
+//! Burn's own kernels do not look for the edge of the upstream gradient where the convolution has no padding (CubeK 0.2
+//! looks for it where there is some), and are wrong then; its other way goes through a product that may not be safe (see
+//! `backend/product.rs`).
 //!
 //! All tensors here are channels last, `[batch, height, width, channels]`.
 

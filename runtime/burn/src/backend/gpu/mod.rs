@@ -29,9 +29,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::conv::{conv_forward, conv_weight_backward};
+use burn_cubecl::kernel::conv::conv_forward;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 
 pub(crate) use border::Border;
@@ -341,8 +341,8 @@ impl Operation<1> for Frame {
     }
 }
 
-/// A convolution that may be learnt, of an input that has its border: Burn's, but for the gradient of the weight.
-/// `None` where nothing can be learnt, too: there it is Burn's altogether.
+/// A convolution of an input that has its border, with gradients of our own. `None` where there is nothing to
+/// differentiate, too: there it is Burn's.
 ///
 /// # Shapes
 /// - input: `[batch, inputs, height, width]`
@@ -415,22 +415,11 @@ impl Operation<2> for Convolve {
             gradient
         });
         let of_weight = of_weight.then(|| {
-            let (shape, options) = (weight_shape.0.clone(), self.options());
-            let [gradient] = enqueue(
-                "impasto convolution weight",
-                [input, upstream],
-                [weight_shape],
-                move |[input, upstream]| {
-                    let last = permute_nchw_to_nhwc(upstream.clone());
-                    if weight::is_long(&last) {
-                        let input = permute_nchw_to_nhwc(input);
-                        return [permute_nhwc_to_nchw(weight::gradient(&input, &last, kernel, stride))];
-                    }
-                    let (shape, options) = (Shape::from(shape.clone()), options.clone());
-                    let found = conv_weight_backward(input, upstream, shape, options, Default::default());
-                    [found.expect("a convolution as Burn has them")]
-                },
-            );
+            let [gradient] =
+                enqueue("impasto convolution weight", [input, upstream], [weight_shape], move |inputs| {
+                    let [input, upstream] = inputs.map(permute_nchw_to_nhwc);
+                    [permute_nhwc_to_nchw(weight::gradient(&input, &upstream, kernel, stride))]
+                });
             gradient
         });
         [of_input, of_weight]
@@ -505,5 +494,6 @@ pub(crate) fn pack<B: Backend>(painted: &Tensor<B, 4>) -> Option<Tensor<B, 2, In
     Some(Tensor::from_primitive(*output.downcast::<B::IntTensorPrimitive>().ok()?))
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests;

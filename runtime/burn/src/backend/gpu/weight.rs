@@ -2,8 +2,9 @@
 //!
 //! It is one matrix product, `[outputs, pixels] · [pixels, kernel² · inputs]`, whose sum runs over all pixels of a batch
 //! and whose result is small: half a million times 32 by 243 in the first layer. Burn's kernel gives each tile of the
-//! result to one cube, and a dozen cubes leave a large card idle. Here the sum is cut into parts, each a product of its
-//! own in one batched product, and the parts are added up.
+//! result to one cube, and a dozen cubes leave a large card idle; and where it loads cyclically for tensor cores (CubeK
+//! 0.2) one tap of the kernel comes out wrong for some sizes. Here the sum is cut into parts, each a product of its own in
+//! one batched product, and the parts are added up.
 //!
 //! All tensors here are channels last, `[batch, height, width, channels]`.
 
@@ -19,15 +20,6 @@ use super::forward::{addresses, empty};
 use super::grid::{Extent, LINE, cubes};
 use super::rows::{Place, SPREAD, in_parts, rows_of, spread_out};
 use crate::backend::product::{WHOLE, most_parts};
-
-/// Fewer pixels than this are not worth cutting.
-const FEWEST: usize = 2048;
-
-/// Whether the sum is long enough to be cut.
-pub(super) fn is_long<R: CubeRuntime>(upstream: &CubeTensor<R>) -> bool {
-    let size = Extent::of(upstream);
-    size.batch * size.pixels() >= FEWEST
-}
 
 /// `[outputs, kernel, kernel, inputs]` in the float type of `input`, which has its border.
 ///
