@@ -2,9 +2,11 @@
 //!
 //! It is one matrix product, `[outputs, pixels] · [pixels, kernel² · inputs]`, whose sum runs over all pixels of a batch
 //! and whose result is small: half a million times 32 by 243 in the first layer. Burn's kernel gives each tile of the
-//! result to one cube, and a dozen cubes leave a large card idle; and where it loads cyclically for tensor cores (CubeK
-//! 0.2) one tap of the kernel comes out wrong for some sizes. Here the sum is cut into parts, each a product of its own in
-//! one batched product, and the parts are added up.
+//! result to one cube, and a dozen cubes leave a large card idle. Here the sum is cut into parts, each a product of its
+//! own in one batched product, and the parts are added up.
+//!
+//! (On the software card of `tests/card` one of the kernels that Burn chooses from, CubeK 0.2's cyclic one for tensor
+//! cores, left out taps for some sizes. Whether a real card does is not known.)
 //!
 //! All tensors here are channels last, `[batch, height, width, channels]`.
 
