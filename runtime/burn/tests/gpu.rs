@@ -260,8 +260,14 @@ fn training_steps_lose_what_they_lose_on_the_cpu() {
         let here = losses(Device::Cpu, Operations::General);
         // The second and third loss are those of weights that the gradients changed.
         assert!((here[0] - here[2]).abs() > 0.01 * here[0], "the steps change something: {here:?}");
+        // CUDA's matrix products round to TF32's 11 bits where the card has it: a loss of squares of Gram matrices, four
+        // layers on, was off by 0.2 % so (on a card without TF32 by less).
+        let tolerance = if matches!(gpu, Device::Cuda(_)) { 0.006 } else { 0.002 };
         for (step, (there, here)) in there.iter().zip(&here).enumerate() {
-            assert!((there - here).abs() < 0.002 * here, "{gpu}: step {step}: {there}, on the CPU {here}");
+            assert!(
+                (there - here).abs() < tolerance * here,
+                "{gpu}: step {step}: {there}, on the CPU {here}"
+            );
         }
     }
 }
