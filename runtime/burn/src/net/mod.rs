@@ -52,7 +52,7 @@ pub enum Operations {
     /// Norm, ReLU, sum, doubling and border in one kernel between two convolutions.
     #[default]
     Fused,
-    /// Burn's general operations, to compare with.
+    /// Burn's general operations, to compare with; the gradients of convolutions are ours in both.
     General,
 }
 
