@@ -78,8 +78,7 @@ pub(crate) fn turned_matmul<B: Backend>(left: Tensor<B, 3>, right: Tensor<B, 3>)
     products.reshape([batch, parts, rows, columns]).sum_dim(1).reshape([batch, rows, columns])
 }
 
-/// A convolution with a kernel of one pixel, which is a product; its gradient with regard to the input is one that is
-/// safe, too.
+/// A convolution with a kernel of one pixel, which is a product; its gradients are products that are safe, too.
 ///
 /// # Shapes
 /// - input: `[batch, inputs, height, width]`
@@ -87,9 +86,10 @@ pub(crate) fn turned_matmul<B: Backend>(left: Tensor<B, 3>, right: Tensor<B, 3>)
 /// - output: `[batch, outputs, height, width]`
 pub(crate) fn pointwise<B: Backend>(input: Tensor<B, 4>, weight: Tensor<B, 4>) -> Tensor<B, 4> {
     let ([batch, inputs, height, width], [outputs, ..]) = (input.dims(), weight.dims());
-    let rows = input.permute([0, 2, 3, 1]).reshape([batch * height * width, inputs]);
-    // The gradient's product sums over the outputs.
+    let pixels = batch * height * width;
+    // The gradients' products sum over the pixels and over the outputs.
+    let rows = lengthened(input.permute([0, 2, 3, 1]).reshape([pixels, inputs]), 0);
     let weight = lengthened(weight.reshape([outputs, inputs]), 0).swap_dims(0, 1);
-    let output = matmul(rows, weight).narrow(1, 0, outputs);
+    let output = matmul(rows, weight).narrow(0, 0, pixels).narrow(1, 0, outputs);
     output.reshape([batch, height, width, outputs]).permute([0, 3, 1, 2])
 }

@@ -382,60 +382,23 @@ fn products_are_right_whatever_the_length_of_their_sums() {
 }
 
 #[test]
-fn a_convolution_by_pixels_and_its_gradient_are_right() {
-    const BATCH: usize = 2;
-    const INPUTS: usize = 16;
-    const OUTPUTS: usize = 48;
-    const PIXELS: usize = 5 * 6;
+fn a_convolution_by_pixels_and_its_gradients_are_those_of_the_cpu() {
+    fn by_pixels<B: Backend>(input: &Tensor<B, 4>, weight: &Tensor<B, 4>) -> Tensor<B, 4> {
+        let options = ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
+        crate::backend::conv2d(input.clone(), weight.clone(), None, options)
+    }
     struct Test;
     impl OnGpu for Test {
         fn run<G: Backend>(&self, place: &G::Device) {
-            let input = whole("input", BATCH * INPUTS * PIXELS);
-            let weight = whole("weight", OUTPUTS * INPUTS);
-            let upstream = whole("upstream", BATCH * OUTPUTS * PIXELS);
-            let tensor = |values: &[f32], channels: usize| {
-                let data = TensorData::new(values.to_vec(), [BATCH, channels, 5, 6]);
-                Tensor::<Autodiff<G>, 4>::from_data(data, place)
-            };
-            let leaf = tensor(&input, INPUTS).require_grad();
-            let kernel = TensorData::new(weight.clone(), [OUTPUTS, INPUTS, 1, 1]);
-            let kernel = Tensor::<Autodiff<G>, 4>::from_data(kernel, place);
-            let options = ConvOptions::new([1; 2], [0; 2], [1; 2], 1);
-            let output = crate::backend::conv2d(leaf.clone(), kernel, None, options);
-            let gradients = (output.clone() * tensor(&upstream, OUTPUTS)).sum().backward();
-            let gradient = values(leaf.grad(&gradients).unwrap());
-            let output = values(output.inner());
-
-            let at = |channels: usize, batch: usize, channel: usize, pixel: usize| {
-                (batch * channels + channel) * PIXELS + pixel
-            };
-            for batch in 0..BATCH {
-                for pixel in 0..PIXELS {
-                    let seen = |to: usize| -> f32 {
-                        (0..INPUTS)
-                            .map(|from| weight[to * INPUTS + from] * input[at(INPUTS, batch, from, pixel)])
-                            .sum()
-                    };
-                    let told = |from: usize| -> f32 {
-                        (0..OUTPUTS)
-                            .map(|to| weight[to * INPUTS + from] * upstream[at(OUTPUTS, batch, to, pixel)])
-                            .sum()
-                    };
-                    for to in 0..OUTPUTS {
-                        assert_eq!(
-                            seen(to),
-                            output[at(OUTPUTS, batch, to, pixel)],
-                            "output {to} of pixel {pixel}"
-                        );
-                    }
-                    for from in 0..INPUTS {
-                        assert_eq!(
-                            told(from),
-                            gradient[at(INPUTS, batch, from, pixel)],
-                            "gradient {from} of pixel {pixel}"
-                        );
-                    }
-                }
+            let shapes = [("input", [2, 16, 5, 6]), ("weight", [48, 16, 1, 1]), ("upstream", [2, 48, 5, 6])];
+            let data =
+                shapes.map(|(name, shape)| TensorData::new(whole(name, shape.iter().product()), shape));
+            let found = with_gradients::<G>(data.each_ref(), place, by_pixels);
+            let expected =
+                with_gradients::<crate::backend::Cpu>(data.each_ref(), &Default::default(), by_pixels);
+            let names = ["output", "input's gradient", "weight's gradient"];
+            for ((name, found), expected) in names.into_iter().zip(found).zip(expected) {
+                assert_same(name, &found, &expected);
             }
         }
     }
