@@ -150,6 +150,8 @@ impl Dice {
     pub fn architecture(&mut self, winograd: bool) -> Architecture {
         // Few of them multiples of a register.
         const CHANNELS: [usize; 13] = [1, 2, 3, 5, 8, 16, 17, 24, 31, 32, 33, 48, 64];
+        // Kernels that Winograd's algorithm does not compute from three channels or to three.
+        const DIRECT_OF_FEW: [usize; 4] = [1, 3, 13, 15];
         let mut layers = Vec::new();
         let (mut channels, mut halvings) = (3, 0);
         if winograd && self.chance(20) {
@@ -161,11 +163,9 @@ impl Dice {
             let next = if wide { 130 } else { self.pick(&CHANNELS) };
             let layer = match self.below(if winograd { 6 } else { 2 }) {
                 _ if index == 0 && !winograd => {
-                    Layer::Conv { kernel: 1 + 2 * self.below(8), stride: 1, channels: next }
+                    Layer::Conv { kernel: self.pick(&DIRECT_OF_FEW), stride: 1, channels: next }
                 }
-                0 | 1 if !winograd => {
-                    Layer::Conv { kernel: self.pick(&[1, 5, 7]), stride: 1, channels: next }
-                }
+                0 | 1 if !winograd => Layer::Conv { kernel: self.pick(&[1, 13]), stride: 1, channels: next },
                 0 | 1 => {
                     let largest = if halvings > 0 || !layers.is_empty() { 3 } else { 8 };
                     let stride = if halvings < 3 { 1 + self.below(2) } else { 1 };
@@ -184,7 +184,8 @@ impl Dice {
         for _ in 0..halvings {
             layers.push(Layer::Up { channels: self.pick(&CHANNELS) });
         }
-        layers.push(Layer::Conv { kernel: 1 + 2 * self.below(5), stride: 1, channels: 3 });
+        let kernel = if winograd { 1 + 2 * self.below(8) } else { self.pick(&DIRECT_OF_FEW) };
+        layers.push(Layer::Conv { kernel, stride: 1, channels: 3 });
         let input = self.pick(&[InputRange::Rgb255, InputRange::Rgb01, InputRange::ImagenetNormalized]);
         // Where no norm comes before the last convolution, bytes arrive there as they are.
         let scaled = layers.iter().any(|layer| matches!(layer, Layer::Conv { .. } | Layer::Down { .. }))

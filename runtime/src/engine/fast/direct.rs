@@ -51,52 +51,30 @@ impl Direct {
         kernels: &Kernels,
         dot: Option<DotKernel>,
     ) -> Self {
-        let rows = axis.phases[0].taps.len();
-        Self::combined(axis, weights, inputs, outputs, kernels, dot, rows, &|y| vec![(y, 1.0)])
-    }
-
-    /// As [`Direct::new`], but row `y` of the packed kernel is the sum of the kernel's rows times factors in
-    /// `combine(y)`.
-    #[allow(clippy::too_many_arguments, reason = "what a convolution is")]
-    pub(super) fn combined(
-        axis: &Axis,
-        weights: &Weights<'_>,
-        inputs: usize,
-        outputs: usize,
-        kernels: &Kernels,
-        dot: Option<DotKernel>,
-        rows: usize,
-        combine: &dyn Fn(usize) -> Vec<(usize, f64)>,
-    ) -> Self {
         let taps = &axis.phases[0].taps;
-        Self::pack(rows, taps.len() * inputs, outputs, kernels, dot, |o, y, k| {
-            let weight = |row: usize| weights.at(o, k % inputs, &taps[row], &taps[k / inputs]);
-            combine(y).into_iter().map(|(row, factor)| weight(row) * factor).sum()
+        Self::pack(taps.len(), taps.len() * inputs, outputs, kernels, dot, |o, y, k| {
+            weights.at(o, k % inputs, &taps[y], &taps[k / inputs])
         })
     }
 
-    /// Packs a convolution to three colours with its horizontal taps as outputs: `3k + o` is tap k of colour o. Rows
-    /// as for [`Direct::combined`].
+    /// Packs a convolution to three colours with its horizontal taps as outputs: `3k + o` is tap k of colour o.
     pub(super) fn columns(
         axis: &Axis,
         weights: &Weights<'_>,
         inputs: usize,
         kernels: &Kernels,
         dot: Option<DotKernel>,
-        rows: usize,
-        combine: &dyn Fn(usize) -> Vec<(usize, f64)>,
     ) -> Self {
         let taps = &axis.phases[0].taps;
         let outputs = (3 * taps.len()).next_multiple_of(CHANNELS);
-        Self::pack(rows, inputs, outputs, kernels, dot, |o, y, k| {
-            let Some(x) = taps.get(o / 3) else { return 0.0 };
-            let weight = |row: usize| weights.at(o % 3, k, &taps[row], x);
-            combine(y).into_iter().map(|(row, factor)| weight(row) * factor).sum()
+        Self::pack(taps.len(), inputs, outputs, kernels, dot, |o, y, k| match taps.get(o / 3) {
+            Some(x) => weights.at(o % 3, k, &taps[y], x),
+            None => 0.0,
         })
     }
 
-    /// `at(output, kernel row, product of the row)`.
-    fn pack(
+    /// Packs weights given by `at(output, kernel row, product of the row)`.
+    pub(super) fn pack(
         rows: usize,
         products: usize,
         outputs: usize,

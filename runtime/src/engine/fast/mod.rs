@@ -1,6 +1,6 @@
 //! The fast path: the network by rows, in strips and bands, with the kernels of the instruction set in hand.
 //!
-//! - `program`: the network as stages, weights packed (`direct`, `winograd`, `tall`)
+//! - `program`: the network as stages, weights packed (`direct`, `winograd`, `decomposed`)
 //! - `plan`, `grid`: the program laid out for one size of frame, and cut into tasks
 //! - `planes`: where activations are kept, in memory or in a file
 //! - `frame`: what a task does: prepare rows, convolve, take moments, store
@@ -14,6 +14,7 @@
 //! are no passes between convolutions.
 
 mod buffer;
+mod decomposed;
 mod direct;
 mod frame;
 mod grid;
@@ -22,7 +23,6 @@ mod moments;
 mod plan;
 mod planes;
 mod program;
-mod tall;
 mod watch;
 mod winograd;
 
@@ -39,7 +39,7 @@ use crate::progress::Progress;
 use frame::{FrameJob, Painted, State};
 use kernels::{Kernels, Store};
 use plan::Plan;
-use program::{Columns, Kernel, Program, Source, Target};
+use program::{Kernel, Program, Source, Target};
 use watch::Watch;
 
 #[cfg(target_arch = "x86_64")]
@@ -200,8 +200,7 @@ impl FastEngine {
             StageTime {
                 name: stage.name.clone(),
                 kernel: match (&stage.kernel, stage.prepared) {
-                    (Kernel::Winograd(_), _) => "winograd f32",
-                    (Kernel::Tall(_) | Kernel::Columns { columns: Columns::Tall(_), .. }, _) => "tall f32",
+                    (Kernel::Winograd(_) | Kernel::Decomposed(_) | Kernel::Colors(_), _) => "winograd f32",
                     (_, Store::Bf16) => "direct bf16",
                     _ => "direct f32",
                 },

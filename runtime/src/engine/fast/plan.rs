@@ -2,7 +2,8 @@
 
 use super::direct::{Direct, MAX_KERNEL};
 use super::grid::Grid;
-use super::program::{Columns, Kernel, Program, Source, Target};
+use super::kernels::SumPieces;
+use super::program::{Kernel, Program, Source, Target};
 use super::winograd::{PATCH, REACH};
 use crate::engine::Tile;
 
@@ -37,8 +38,6 @@ pub(super) struct StagePlan {
     /// Size of what it reads.
     pub(super) source: (usize, usize),
     pub(super) grid: Grid,
-    /// Columns of a prepared row, for the widest strip.
-    pub(super) columns: usize,
     /// Prepared rows that are kept.
     pub(super) ring_rows: usize,
     /// Bytes of a prepared row.
@@ -77,6 +76,7 @@ pub(super) struct WorkerPlan {
     pub(super) out: usize,
     pub(super) input: usize,
     pub(super) products: usize,
+    pub(super) sums: usize,
     pub(super) colors: usize,
     pub(super) single: usize,
     /// Pieces of rows on their way from and to a scratch file; 0 without one.
@@ -118,25 +118,22 @@ impl Plan {
                 }
                 Target::Frame => 0,
             };
-            let (grid, ring_rows, columns) = match &stage.kernel {
-                Kernel::Winograd(_) => {
-                    let patches = CACHE / (REACH * REACH * stage.inputs * 4);
-                    let grid = Grid::new(bases.0, bases.1, PATCH, patches.clamp(4, 64) * PATCH, band);
-                    (grid, REACH, grid.widest().next_multiple_of(PATCH) + REACH - PATCH)
+            let grid_of = |unit, widest| Grid::new(bases.0, bases.1, unit, widest, band);
+            // Patches of a strip, given the bytes that each takes.
+            let patches = |bytes: usize| (CACHE / bytes).clamp(4, 64) * PATCH;
+            let (grid, ring_rows) = match &stage.kernel {
+                Kernel::Winograd(_) | Kernel::Colors(_) => {
+                    (grid_of(PATCH, patches(REACH * REACH * stage.inputs * 4)), REACH)
                 }
-                Kernel::Tall(tall) | Kernel::Columns { columns: Columns::Tall(tall), .. } => {
-                    // The transformed rows are twice the ring's.
-                    let columns = CACHE / (tall.input_floats(stage.inputs * 64) * 4 / 64);
-                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64), band);
-                    (grid, tall.reach(), grid.widest() - 1 + axis.reach())
+                Kernel::Decomposed(kernel) => {
+                    (grid_of(PATCH, patches(kernel.input_floats(64) * 4 / 64)), kernel.reach())
                 }
-                Kernel::Direct(_) | Kernel::Columns { columns: Columns::Direct(_), .. } => {
+                Kernel::Direct(_) | Kernel::Columns { .. } => {
                     let rows = axis.reach();
-                    let columns = CACHE / (rows * pixel * axis.stride());
-                    let grid = Grid::new(bases.0, bases.1, 1, columns.max(64), band);
-                    (grid, rows, (grid.widest() - 1) * axis.stride() + rows)
+                    (grid_of(1, (CACHE / (rows * pixel * axis.stride())).max(64)), rows)
                 }
             };
+            let columns = stage.columns(grid.widest());
             // Some values more, for tiles that read past the end; and not a power of two from row to row.
             let ring_row = (columns * pixel + Direct::OVERRUN).next_multiple_of(64) + 64;
             worker.ring = worker.ring.max(ring_rows * ring_row);
@@ -156,22 +153,24 @@ impl Plan {
                 Kernel::Direct(_) => {
                     worker.out = worker.out.max(4 * widest * stage.outputs);
                 }
-                Kernel::Tall(tall) => {
-                    worker.input = worker.input.max(4 * tall.input_floats(columns * stage.inputs));
-                    worker.products = worker.products.max(4 * tall.product_floats(widest));
-                    worker.out = worker.out.max(4 * PATCH * widest * stage.outputs);
+                Kernel::Decomposed(kernel) => {
+                    let patches = widest.div_ceil(PATCH);
+                    worker.input = worker.input.max(4 * kernel.input_floats(patches));
+                    worker.products = worker.products.max(4 * kernel.product_floats(patches));
+                    worker.out = worker.out.max(4 * PATCH * patches * PATCH * stage.outputs);
                 }
-                Kernel::Columns { columns: kernel, taps, .. } => {
+                Kernel::Colors(kernel) => {
+                    let patches = kernel.patches(widest);
+                    worker.input = worker.input.max(4 * kernel.winograd.input_floats(patches));
+                    worker.products = worker.products.max(4 * kernel.winograd.product_floats(patches));
+                    let results = PATCH * patches * PATCH * kernel.outputs;
+                    worker.out = worker.out.max(4 * (results + SumPieces::OVERRUN));
+                    worker.sums = worker.sums.max(4 * kernel.sum_floats(widest));
+                    worker.colors = worker.colors.max(4 * (3 * widest + 4));
+                }
+                Kernel::Columns { direct, taps, .. } => {
                     let pixels = widest + taps - 1;
-                    let (rows, outputs) = match kernel {
-                        Columns::Direct(direct) => (1, direct.outputs()),
-                        Columns::Tall(tall) => {
-                            worker.input = worker.input.max(4 * tall.input_floats(columns * stage.inputs));
-                            worker.products = worker.products.max(4 * tall.product_floats(pixels));
-                            (PATCH, tall.outputs())
-                        }
-                    };
-                    worker.out = worker.out.max(4 * (rows * pixels * outputs + MAX_KERNEL));
+                    worker.out = worker.out.max(4 * (pixels * direct.outputs() + MAX_KERNEL));
                     worker.colors = worker.colors.max(4 * (3 * widest + 4));
                 }
             }
@@ -182,7 +181,7 @@ impl Plan {
             let taps: usize = axis.phases.iter().map(|phase| phase.taps.iter().flatten().count()).sum();
             let work = bases.0 * bases.1 * taps * taps * stage.inputs * stage.outputs;
             let task_work = (work / grid.tasks()) as u64;
-            stages.push(StagePlan { source, grid, columns, ring_rows, ring_row, task_work });
+            stages.push(StagePlan { source, grid, ring_rows, ring_row, task_work });
         }
         // What an output norm reads: rows of colours.
         worker.source = worker.source.max(12 * width);
@@ -277,8 +276,13 @@ mod tests {
             assert_eq!(plan.worker.source > 0 && plan.worker.stored > 0, spilled);
         }
         let worker = Plan::new(&program, 9000, 12000, Tile::Auto).worker;
-        let bytes =
-            worker.ring + worker.out + worker.input + worker.products + 2 * worker.source + worker.stored;
+        let bytes = worker.ring
+            + worker.out
+            + worker.input
+            + worker.products
+            + worker.sums
+            + 2 * worker.source
+            + worker.stored;
         assert!(bytes < 8 << 20, "{bytes} bytes a worker");
     }
 }

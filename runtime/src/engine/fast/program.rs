@@ -3,10 +3,10 @@
 
 use impasto_checkpoints::{Block, CheckpointError, ConvKind, ConvSpec, NormSpec, StyleModel};
 
+use super::decomposed::{self, Colors, Decomposed};
 use super::direct::Direct;
 use super::kernels::{DotKernel, Kernels, Store};
-use super::tall::Tall;
-use super::winograd::Winograd;
+use super::winograd::{PATCH, REACH, Winograd};
 use crate::engine::lower::{Axis, Weights};
 
 /// Planes hold a multiple of this many channels: what the widest register holds.
@@ -79,20 +79,30 @@ pub(super) enum Target {
 pub(super) enum Kernel {
     Direct(Direct),
     Winograd(Winograd),
-    /// A tall kernel of stride 1.
-    Tall(Tall),
+    /// Larger than 3×3, in pieces.
+    Decomposed(Decomposed),
+    /// To three colours, in pieces.
+    Colors(Colors),
     /// To three colours: the horizontal taps are outputs of their own, and are added up afterwards.
     Columns {
-        columns: Columns,
+        direct: Direct,
         taps: usize,
         bias: [f32; 3],
     },
 }
 
-/// How the columns of a convolution to three colours are computed.
-pub(super) enum Columns {
-    Direct(Direct),
-    Tall(Tall),
+impl Stage {
+    /// Prepared columns that so many bases see, whole patches where there are patches.
+    pub(super) fn columns(&self, bases: usize) -> usize {
+        match &self.kernel {
+            Kernel::Winograd(_) => bases.next_multiple_of(PATCH) + REACH - PATCH,
+            Kernel::Decomposed(decomposed) => decomposed.columns(bases.div_ceil(PATCH)),
+            Kernel::Colors(colors) => colors.patches(bases) * PATCH + REACH - PATCH,
+            Kernel::Direct(_) | Kernel::Columns { .. } => {
+                (bases - 1) * self.axis.stride() + self.axis.reach()
+            }
+        }
+    }
 }
 
 /// An affine instance norm; channels past the model's are zero.
@@ -207,7 +217,17 @@ impl Build<'_> {
         Ok(self.program.norms.len() - 1)
     }
 
-    /// How prepared rows lie in memory for direct kernels.
+    /// The tiles of direct kernels where they are bf16's.
+    fn dot(&self) -> Option<DotKernel> {
+        self.kernels.dot.filter(|_| self.bf16)
+    }
+
+    /// Whether Winograd's f32 is faster than what direct kernels there are.
+    fn filters(&self) -> bool {
+        !self.dot().is_some_and(|dot| dot.beats_winograd)
+    }
+
+    /// How prepared rows lie in memory for direct kernels with these tiles, and without for Winograd's.
     fn prepared(&self, dot: Option<DotKernel>) -> Store {
         match (dot, self.bf16) {
             (Some(_), _) => Store::Bf16,
@@ -238,26 +258,24 @@ impl Build<'_> {
             _ => padded(conv.input),
         };
         let weights = Weights::new(conv, self.model.values(&format!("{}.weight", conv.name))?, self.bf16);
-        let dot = self.kernels.dot.filter(|_| self.bf16);
+        let dot = self.dot();
         let outputs = padded(conv.output);
         let filter = conv.kernel == 3 && axis.stride() == 1 && inputs % CHANNELS == 0;
-        let direct =
-            !filter || dot.is_some_and(|dot| dot.beats_winograd) && conv.kind != ConvKind::Transposed;
-        let (kernel, prepared) = if !direct {
-            let winograd = Winograd::new(&axis, &weights, inputs, outputs, self.kernels);
-            (Kernel::Winograd(winograd), if self.bf16 { Store::Rounded } else { Store::F32 })
+        let (kernel, prepared) = if filter && (self.filters() || conv.kind == ConvKind::Transposed) {
+            (
+                Kernel::Winograd(Winograd::new(&axis, &weights, inputs, outputs, self.kernels)),
+                self.prepared(None),
+            )
         } else {
             // Over the doubled plane: in bf16, sums of taps would be rounded (see `Weights::new`).
             axis = Axis::whole(conv, self.model.architecture().padding);
-            let rows = axis.reach();
-            let kernel = if dot.is_none() && axis.stride() == 1 && Tall::suits(rows) {
-                Kernel::Tall(Tall::new(rows, self.kernels, |groups, combine| {
-                    Direct::combined(&axis, &weights, inputs, outputs, self.kernels, None, groups, combine)
-                }))
+            if self.filters() && axis.stride() == 1 && decomposed::suits(conv.kernel) {
+                let kernel = Decomposed::new(&axis, &weights, inputs, outputs, self.kernels);
+                (Kernel::Decomposed(kernel), self.prepared(None))
             } else {
-                Kernel::Direct(Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot))
-            };
-            (kernel, self.prepared(dot))
+                let kernel = Direct::new(&axis, &weights, inputs, outputs, self.kernels, dot);
+                (Kernel::Direct(kernel), self.prepared(dot))
+            }
         };
         let target = Target::Plane { plane, norm };
         let name = conv.name.clone();
@@ -293,15 +311,13 @@ impl Build<'_> {
             Source::Plane { .. } => padded(conv.input),
         };
         let weights = Weights::new(conv, self.model.values(&format!("{}.weight", conv.name))?, self.bf16);
-        let dot = self.kernels.dot.filter(|_| self.bf16);
-        let rows = axis.reach();
-        let columns = if dot.is_none() && Tall::suits(rows) {
-            Columns::Tall(Tall::new(rows, self.kernels, |groups, combine| {
-                Direct::columns(&axis, &weights, inputs, self.kernels, None, groups, combine)
-            }))
+        let (kernel, prepared) = if self.filters() && inputs % CHANNELS == 0 && decomposed::suits(conv.kernel)
+        {
+            (Kernel::Colors(Colors::new(&axis, &weights, inputs, self.kernels, bias)), self.prepared(None))
         } else {
-            let combine = |y| vec![(y, 1.0)];
-            Columns::Direct(Direct::columns(&axis, &weights, inputs, self.kernels, dot, rows, &combine))
+            let dot = self.dot();
+            let direct = Direct::columns(&axis, &weights, inputs, self.kernels, dot);
+            (Kernel::Columns { direct, taps: conv.kernel, bias }, self.prepared(dot))
         };
         self.program.stages.push(Stage {
             name: conv.name.clone(),
@@ -309,10 +325,10 @@ impl Build<'_> {
             axis,
             source: self.source,
             keep: None,
-            prepared: self.prepared(dot),
+            prepared,
             inputs,
             outputs: 3,
-            kernel: Kernel::Columns { columns, taps: conv.kernel, bias },
+            kernel,
             target,
         });
         Ok(())

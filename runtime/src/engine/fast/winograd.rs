@@ -13,11 +13,11 @@ pub(super) const PATCH: usize = 4;
 /// Inputs of a patch along an axis.
 pub(super) const REACH: usize = 6;
 /// Points: products per patch and pair of channels.
-const POINTS: usize = REACH * REACH;
+pub(super) const POINTS: usize = REACH * REACH;
 
 /// `24 · G`, from three taps to six points. In whole numbers, so that what is equal before stays equal: all phases of
 /// a doubling have the same sum of taps, and must give a flat plane the same value to the last bit.
-pub(super) const G24: [[f64; 3]; REACH] = [
+const G24: [[f64; 3]; REACH] = [
     [6.0, 0.0, 0.0],
     [-4.0, -4.0, -4.0],
     [-4.0, 4.0, -4.0],
@@ -76,33 +76,59 @@ impl Winograd {
         outputs: usize,
         kernels: &Kernels,
     ) -> Self {
+        let phase = |phase: usize| (&axis.phases[phase / axis.up()], &axis.phases[phase % axis.up()]);
+        let points_of = |index| {
+            let (vertical, horizontal) = phase(index);
+            let columns = points(horizontal);
+            points(vertical).iter().flat_map(|y| columns.iter().map(move |x| y * REACH + x)).collect()
+        };
+        Self::pack(axis.up(), inputs, outputs, kernels, points_of, |index, o, i| {
+            let (vertical, horizontal) = phase(index);
+            transform(vertical, horizontal, |y, x| weights.at(o, i, y, x))
+        })
+    }
+
+    /// For stride 1, with transformed weights given by `at(output, input)`.
+    pub(super) fn whole(
+        inputs: usize,
+        outputs: usize,
+        kernels: &Kernels,
+        at: impl Fn(usize, usize) -> [f32; POINTS],
+    ) -> Self {
+        Self::pack(1, inputs, outputs, kernels, |_| (0..POINTS).collect(), |_, o, i| at(o, i))
+    }
+
+    /// Packs `up²` phases with the points that each has and its transformed weights `at(phase, output, input)`.
+    fn pack(
+        up: usize,
+        inputs: usize,
+        outputs: usize,
+        kernels: &Kernels,
+        points: impl Fn(usize) -> Vec<usize>,
+        at: impl Fn(usize, usize, usize) -> [f32; POINTS],
+    ) -> Self {
         let registers = if outputs.is_multiple_of(2 * kernels.lanes) { 2 } else { 1 };
         let block = registers * kernels.lanes;
         let blocks = outputs / block;
-        let mut phases = Vec::new();
-        for vertical in &axis.phases {
-            for horizontal in &axis.phases {
-                let (rows, columns) = (points(vertical), points(horizontal));
-                let points: Vec<_> =
-                    rows.iter().flat_map(|y| columns.iter().map(move |x| y * REACH + x)).collect();
-                let buffer = Buffer::new(blocks * points.len() * inputs * block * 4);
-                for i in 0..inputs {
-                    for o in 0..outputs {
-                        let transformed = transform(vertical, horizontal, |y, x| weights.at(o, i, y, x));
-                        for (p, &point) in points.iter().enumerate() {
-                            let at = ((o / block * points.len() + p) * inputs + i) * block + o % block;
-                            // SAFETY: within blocks · points · inputs · block floats.
-                            unsafe { *buffer.start().cast::<f32>().add(at) = transformed[point] };
-                        }
+        let phase = |phase| {
+            let points = points(phase);
+            let buffer = Buffer::new(blocks * points.len() * inputs * block * 4);
+            for i in 0..inputs {
+                for o in 0..outputs {
+                    let transformed = at(phase, o, i);
+                    for (p, &point) in points.iter().enumerate() {
+                        let at = ((o / block * points.len() + p) * inputs + i) * block + o % block;
+                        // SAFETY: within blocks · points · inputs · block floats.
+                        unsafe { *buffer.start().cast::<f32>().add(at) = transformed[point] };
                     }
                 }
-                phases.push(Phase { points, weights: buffer });
             }
-        }
+            Phase { points, weights: buffer }
+        };
         Winograd {
             inputs,
-            up: axis.up(),
-            phases,
+            up,
+            phases: (0..up * up).map(phase).collect(),
             block,
             registers,
             blocks,
@@ -215,8 +241,8 @@ fn points(phase: &AxisPhase) -> Vec<usize> {
     (0..REACH).filter(|&point| (point != 0 || first) && (point != REACH - 1 || last)).collect()
 }
 
-/// `G g Gᵀ` for one pair of channels.
-fn transform(
+/// `G g Gᵀ` for one pair of channels; taps past a phase's are zero.
+pub(super) fn transform(
     vertical: &AxisPhase,
     horizontal: &AxisPhase,
     at: impl Fn(&[usize], &[usize]) -> f64,

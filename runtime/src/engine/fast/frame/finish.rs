@@ -73,7 +73,7 @@ impl FrameJob<'_> {
     }
 
     /// Stores a row of three colours: painted, or in a plane whose moments are taken.
-    fn finish_colors(
+    pub(super) fn finish_colors(
         &self,
         worker: &mut Worker,
         stage: &Stage,

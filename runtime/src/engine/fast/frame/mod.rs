@@ -12,12 +12,12 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::decomposed::{Colors, Line, MAX_REACH};
 use super::direct::{Direct, MAX_KERNEL, Row};
 use super::grid::Task;
 use super::kernels::Kernels;
 use super::plan::{Plan, StagePlan};
-use super::program::{Columns, Kernel, Program, Stage, Target};
-use super::tall::{MAX_REACH, Rows, Tall};
+use super::program::{Kernel, Program, Stage, Target};
 use super::watch::Watch;
 use super::winograd::{PATCH, REACH, Strip};
 use crate::lock::lock;
@@ -184,55 +184,57 @@ impl FrameJob<'_> {
                     }
                 }
             }
-            Kernel::Tall(tall) => {
-                let pixels = task.x1 - task.x0;
-                let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * stage.outputs);
+            Kernel::Decomposed(kernel) => {
+                let patches = (task.x1 - task.x0).div_ceil(PATCH);
+                let out = worker.out.start().cast::<f32>();
+                let out_row = patches * PATCH * stage.outputs;
                 for y in (task.y0..task.y1).step_by(PATCH) {
                     if self.watch.is_stopped() {
                         return Ok(());
                     }
-                    self.prepare(worker, stage, plan, &task, y + tall.reach())?;
+                    self.prepare(worker, stage, plan, &task, y + kernel.reach())?;
                     let end = (y + PATCH).min(task.y1);
                     for row in y..end {
                         self.keep(worker, stage, plan, &task, row)?;
                     }
+                    let rows: [*const f32; MAX_REACH] =
+                        std::array::from_fn(|row| ring_row(worker, plan, y + row).cast::<f32>().cast_const());
                     // SAFETY: the plan made room for the widest strip; the rows were just prepared.
                     unsafe {
-                        tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
+                        kernel.line(&Line {
+                            rows: &rows[..kernel.reach()],
+                            patches,
+                            input: &worker.input,
+                            products: &worker.products,
+                            out,
+                            out_row,
+                        });
                         for row in 0..end - y {
                             self.finish(worker, stage, &task, y + row, out.add(row * out_row))?;
                         }
                     }
                 }
             }
-            Kernel::Columns { columns: Columns::Tall(tall), taps, bias } => {
-                let pixels = task.x1 - task.x0 + taps - 1;
-                let (out, out_row) = (worker.out.start().cast::<f32>(), pixels * tall.outputs());
-                for y in (task.y0..task.y1).step_by(PATCH) {
-                    if self.watch.is_stopped() {
-                        return Ok(());
-                    }
-                    self.prepare(worker, stage, plan, &task, y + tall.reach())?;
-                    // SAFETY: the plan made room for the widest strip; the rows were just prepared.
-                    unsafe {
-                        tall_rows(worker, stage, plan, tall, y, pixels, out, out_row);
-                        for row in 0..(y + PATCH).min(task.y1) - y {
-                            let columns = out.add(row * out_row);
-                            self.sum_columns(
-                                worker,
-                                stage,
-                                &task,
-                                y + row,
-                                columns,
-                                tall.outputs(),
-                                *taps,
-                                *bias,
-                            )?;
+            Kernel::Colors(kernel) => {
+                worker.summed = if follows { worker.summed } else { task.y0 };
+                for y in task.y0..task.y1 {
+                    while worker.summed <= y + kernel.beyond() {
+                        if self.watch.is_stopped() {
+                            return Ok(());
                         }
+                        self.sum_pieces(worker, stage, plan, kernel, &task)?;
                     }
+                    let pixels = task.x1 - task.x0;
+                    let to = worker.colors.start().cast::<f32>();
+                    // SAFETY: the plan made room for the widest strip; the rows were just summed.
+                    let colors = unsafe {
+                        kernel.add_rows(y, pixels, &worker.sums, to);
+                        std::slice::from_raw_parts(to, 3 * pixels)
+                    };
+                    self.finish_colors(worker, stage, &task, y, colors)?;
                 }
             }
-            Kernel::Columns { columns: Columns::Direct(direct), taps, bias } => {
+            Kernel::Columns { direct, taps, bias } => {
                 let columns = worker.out.start().cast::<f32>();
                 for y in task.y0..task.y1 {
                     if self.watch.is_stopped() {
@@ -289,36 +291,38 @@ impl FrameJob<'_> {
             self.finish(worker, stage, task, y, out)
         }
     }
-}
 
-/// Computes four rows by tall kernels.
-///
-/// # Safety
-/// The rows that they see are in the ring, and `out` has room for four.
-#[allow(clippy::too_many_arguments, reason = "rows in, rows out")]
-unsafe fn tall_rows(
-    worker: &Worker,
-    stage: &Stage,
-    plan: &StagePlan,
-    tall: &Tall,
-    y: usize,
-    pixels: usize,
-    out: *mut f32,
-    out_row: usize,
-) {
-    let rows: [*const f32; MAX_REACH] =
-        std::array::from_fn(|row| ring_row(worker, plan, y + row).cast::<f32>().cast_const());
-    // SAFETY: the caller's promises.
-    unsafe {
-        tall.rows(&Rows {
-            rows: &rows[..tall.reach()],
-            floats: plan.columns * stage.inputs,
-            pixel: stage.inputs,
-            pixels,
-            input: &worker.input,
-            products: &worker.products,
-            out,
-            out_row,
-        });
+    /// Computes the next four rows of a colour's pieces, and adds them up along their rows.
+    fn sum_pieces(
+        &self,
+        worker: &mut Worker,
+        stage: &Stage,
+        plan: &StagePlan,
+        kernel: &Colors,
+        task: &Task,
+    ) -> io::Result<()> {
+        let y = worker.summed;
+        self.prepare(worker, stage, plan, task, y + REACH)?;
+        let pixels = task.x1 - task.x0;
+        let patches = kernel.patches(pixels);
+        let out = worker.out.start().cast::<f32>();
+        let out_row = patches * PATCH * kernel.outputs;
+        // SAFETY: the plan made room for the widest strip; the rows were just prepared.
+        unsafe {
+            kernel.winograd.strip(&Strip {
+                rows: std::array::from_fn(|row| ring_row(worker, plan, y + row).cast::<f32>().cast_const()),
+                patches,
+                input: &worker.input,
+                products: &worker.products,
+                out,
+                out_row,
+                out_pixel: kernel.outputs,
+            });
+            for row in 0..PATCH {
+                kernel.add_columns(self.kernels, out.add(row * out_row), y + row, pixels, &worker.sums);
+            }
+        }
+        worker.summed += PATCH;
+        Ok(())
     }
 }

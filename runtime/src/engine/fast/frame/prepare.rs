@@ -8,8 +8,7 @@ use super::worker::{Worker, ring_row};
 use crate::engine::fast::grid::Task;
 use crate::engine::fast::kernels::{FinishRow, LoadRow, PrepareRow, Store};
 use crate::engine::fast::plan::StagePlan;
-use crate::engine::fast::program::{Kernel, Source, Stage};
-use crate::engine::fast::winograd::{PATCH, REACH};
+use crate::engine::fast::program::{Source, Stage};
 
 /// A piece of a source's row, where it can be read.
 struct SourceRow {
@@ -33,10 +32,7 @@ impl FrameJob<'_> {
         let (height, width) = plan.source;
         let axis = &stage.axis;
         let first = task.x0 * axis.stride();
-        let columns = match stage.kernel {
-            Kernel::Winograd(_) => (task.x1 - task.x0).next_multiple_of(PATCH) + REACH - PATCH,
-            _ => (task.x1 - task.x0 - 1) * axis.stride() + axis.reach(),
-        };
+        let columns = stage.columns(task.x1 - task.x0);
         let pixel = stage.inputs * stage.prepared.bytes();
         // A patch may reach past the last prepared row or column. The last one stands in for what it finds there:
         // those outputs are thrown away, but all outputs of a patch share their rounding, and so a flat picture
@@ -68,7 +64,7 @@ impl FrameJob<'_> {
                         self.prepare_pixels(stage, &row, needed.start, needed.len(), single);
                         for column in 0..columns {
                             let to = to.add(column * pixel);
-                            match axis.source(first + column, width) {
+                            match axis.source((first + column).min(last_column), width) {
                                 Some(x) => {
                                     to.copy_from_nonoverlapping(single.add((x - needed.start) * pixel), pixel)
                                 }

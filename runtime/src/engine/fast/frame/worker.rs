@@ -32,6 +32,8 @@ pub(super) struct Worker {
     /// Winograd's transformed inputs and products.
     pub(super) input: Buffer,
     pub(super) products: Buffer,
+    /// Results of a colour's pieces, added up along their rows.
+    pub(super) sums: Buffer,
     /// A row of the painted frame.
     pub(super) colors: Buffer,
     /// A row that is then doubled.
@@ -47,6 +49,8 @@ pub(super) struct Worker {
     pub(super) next: (usize, usize),
     /// The first prepared row that is not in the ring.
     pub(super) prepared: usize,
+    /// The first row that is not in the sums.
+    pub(super) summed: usize,
 }
 
 impl State {
@@ -67,6 +71,7 @@ impl State {
             worker.out.reserve(plan.worker.out);
             worker.input.reserve(plan.worker.input);
             worker.products.reserve(plan.worker.products);
+            worker.sums.reserve(plan.worker.sums);
             worker.colors.reserve(plan.worker.colors);
             worker.single.reserve(plan.worker.single);
             worker.source.reserve(plan.worker.source);

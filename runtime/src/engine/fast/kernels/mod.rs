@@ -128,12 +128,31 @@ pub(super) struct OutputTransform {
     pub(super) out_pixel: usize,
 }
 
-/// One line of a transform applied to whole rows, element by element: six rows to six (inputs), or six to the first
-/// four (outputs). Past `floats`, up to a register more is read and written.
+/// One line of Winograd's input transform applied to whole rows, element by element. Past `floats`, up to a register
+/// more is read and written.
 pub(super) struct TransformRows {
     pub(super) from: [*const f32; 6],
     pub(super) to: [*mut f32; 6],
     pub(super) floats: usize,
+}
+
+/// Adds up the horizontal pieces of a convolution to three colours, for each of as many vertical ones:
+/// `to[x][k] = Σ_j results[x + 3j][3 · pieces · j + k]` for `k < 3 · pieces`.
+pub(super) struct SumPieces {
+    pub(super) results: *const f32,
+    /// Floats from one pixel to the next.
+    pub(super) pixel: usize,
+    /// Along an axis: 1 to 4.
+    pub(super) pieces: usize,
+    pub(super) pixels: usize,
+    pub(super) to: *mut f32,
+    /// Floats from one pixel to the next.
+    pub(super) to_pixel: usize,
+}
+
+impl SumPieces {
+    /// Floats past the last pixel that are read of the results, and written.
+    pub(super) const OVERRUN: usize = 16;
 }
 
 /// Adds up the horizontal taps of a convolution to three colours:
@@ -168,7 +187,7 @@ pub(super) struct Kernels {
     pub(super) input_transform: unsafe fn(&InputTransform),
     pub(super) output_transform: unsafe fn(&OutputTransform),
     pub(super) input_rows: unsafe fn(&TransformRows),
-    pub(super) output_rows: unsafe fn(&TransformRows),
+    pub(super) sum_pieces: unsafe fn(&SumPieces),
     pub(super) sum_columns: unsafe fn(&SumColumns),
 }
 
@@ -225,9 +244,9 @@ macro_rules! kernels {
                 unsafe { winograd::input_rows::<$lanes>(args) }
             }
             #[target_feature(enable = $features)]
-            unsafe fn output_rows(args: &TransformRows) {
+            unsafe fn sum_pieces(args: &SumPieces) {
                 // SAFETY: as above.
-                unsafe { winograd::output_rows::<$lanes>(args) }
+                unsafe { rows::sum_pieces::<$lanes>(args) }
             }
             #[target_feature(enable = $features)]
             unsafe fn sum_columns(args: &SumColumns) {
@@ -245,7 +264,7 @@ macro_rules! kernels {
                 input_transform,
                 output_transform,
                 input_rows,
-                output_rows,
+                sum_pieces,
                 sum_columns,
             }
         };

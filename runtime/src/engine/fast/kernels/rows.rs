@@ -1,7 +1,7 @@
 //! What happens to whole rows: bringing them into the prepared ring, and finishing a convolution's.
 
 use super::lanes::Lanes;
-use super::{FinishRow, LoadRow, PrepareRow, Store, SumColumns};
+use super::{FinishRow, LoadRow, PrepareRow, Store, SumColumns, SumPieces};
 
 /// A way to lie in memory, resolved at compile time.
 trait Element {
@@ -256,6 +256,42 @@ unsafe fn finish_channels<V: Lanes, To: Element, const J: usize>(args: &FinishRo
             means[j].add(shift).store(to);
             // Rounding may take it a little below zero.
             squares[j].sub(sums[j].mul(shift)).max(V::zero()).store(to.add(args.channels));
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V`; `args` as documented.
+#[inline(always)]
+pub(super) unsafe fn sum_pieces<V: Lanes>(args: &SumPieces) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match args.pieces {
+            1 => sum_pieces_of::<V, 1>(args),
+            2 => sum_pieces_of::<V, 2>(args),
+            3 => sum_pieces_of::<V, 3>(args),
+            4 => sum_pieces_of::<V, 4>(args),
+            _ => debug_assert!(false, "{} pieces", args.pieces),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`sum_pieces`].
+#[inline(always)]
+unsafe fn sum_pieces_of<V: Lanes, const PIECES: usize>(args: &SumPieces) {
+    let sums = 3 * PIECES;
+    // SAFETY: `results` holds pixels + 3 · (PIECES − 1) pixels, `to` the pixels, and both the overrun: a register goes
+    // at most N − 1 floats past the sums, and N is at most 16.
+    unsafe {
+        for x in 0..args.pixels {
+            for k in (0..sums).step_by(V::N) {
+                let mut sum = V::load(args.results.add(x * args.pixel + k));
+                for j in 1..PIECES {
+                    sum = sum.add(V::load(args.results.add((x + 3 * j) * args.pixel + j * sums + k)));
+                }
+                sum.store(args.to.add(x * args.to_pixel + k));
+            }
         }
     }
 }

@@ -130,22 +130,3 @@ pub(super) unsafe fn input_rows<V: Lanes>(args: &TransformRows) {
         }
     }
 }
-
-/// # Safety
-/// The instruction set of `V`; the rows hold `floats` elements, a multiple of the register.
-#[inline(always)]
-pub(super) unsafe fn output_rows<V: Lanes>(args: &TransformRows) {
-    debug_assert!(args.floats.is_multiple_of(V::N), "a row of outputs holds whole registers");
-    // SAFETY: the caller's promises.
-    unsafe {
-        for i in (0..args.floats).step_by(V::N) {
-            let mut line = [V::zero(); 6];
-            for row in 0..6 {
-                line[row] = V::load(args.from[row].add(i));
-            }
-            for (row, value) in output_line(line).into_iter().enumerate() {
-                value.store(args.to[row].add(i));
-            }
-        }
-    }
-}

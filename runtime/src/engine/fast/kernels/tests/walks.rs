@@ -2,9 +2,10 @@
 
 use impasto_checkpoints::{ConvKind, ConvSpec, Padding};
 
-use super::super::{Kernels, SumColumns};
+use super::super::{Kernels, SumColumns, SumPieces};
 use super::{Dice, Guarded, UNTOUCHED, from_bf16, kernels, nearest_bf16, to_bf16, values};
 use crate::engine::fast::buffer::Buffer;
+use crate::engine::fast::decomposed::{Colors, Decomposed, Line};
 use crate::engine::fast::direct::{Direct, Row};
 use crate::engine::fast::winograd::{Strip, Winograd};
 use crate::engine::lower::{Axis, Weights};
@@ -161,9 +162,7 @@ fn convolutions_to_colours() {
                 let conv = Conv::new(kernel as u64, kernel, input, 3, ConvKind::Strided(1), bf16);
                 let axis = Axis::new(&conv.spec, Padding::ZeroSame);
                 let dot = kernels.dot.filter(|_| bf16);
-                let rows = axis.reach();
-                let direct =
-                    Direct::columns(&axis, &conv.weights(), inputs, kernels, dot, rows, &|y| vec![(y, 1.0)]);
+                let direct = Direct::columns(&axis, &conv.weights(), inputs, kernels, dot);
                 let pixels = dice.within(1..50);
                 let prepared = Prepared::new(kernel as u64, kernel, (pixels + kernel - 1) * inputs, bf16);
                 let mut columns = Guarded::new((pixels + kernel - 1) * direct.outputs(), UNTOUCHED);
@@ -248,6 +247,118 @@ fn winograd_strips() {
                 let (sum, _) = conv.expected(&axis, &rows, inputs, (y, x), o);
                 assert_near(value, (sum, 9.0 * input as f64), 2e-6, &what);
             }
+        }
+    }
+}
+
+/// Lines of patches of large kernels, whose last pieces may have a tap or two.
+#[test]
+fn decomposed_lines() {
+    for (isa, kernels) in kernels() {
+        let mut dice = Dice::new(14);
+        for seed in 0..18 {
+            let kernel = 4 + seed as usize % 9;
+            let (input, output) = ([3, dice.within(4..40)][dice.within(0..2)], dice.within(1..40));
+            let inputs = if input == 3 { 3 } else { input.next_multiple_of(16) };
+            let outputs = output.next_multiple_of(16);
+            let conv = Conv::new(seed, kernel, input, output, ConvKind::Strided(1), false);
+            let axis = Axis::new(&conv.spec, Padding::Reflect);
+            let decomposed = Decomposed::new(&axis, &conv.weights(), inputs, outputs, kernels);
+            let patches = dice.within(1..18);
+            let columns = decomposed.columns(patches);
+            let prepared = Prepared::new(seed, decomposed.reach(), columns * inputs, false);
+            let rows: Vec<_> = prepared.floats.iter().map(|row| row.as_ptr()).collect();
+            let out_row = 4 * patches * outputs;
+            let mut out = Guarded::new(4 * out_row, UNTOUCHED);
+            let line = Line {
+                rows: &rows,
+                patches,
+                input: &Buffer::new(4 * decomposed.input_floats(patches)),
+                products: &Buffer::new(4 * decomposed.product_floats(patches)),
+                out: out.pointer(),
+                out_row,
+            };
+            // SAFETY: the instruction set is here; rows, buffers and results have the line's sizes.
+            unsafe { decomposed.line(&line) };
+            for (i, &value) in out.written().iter().enumerate() {
+                let (y, x, o) = (i / out_row, i % out_row / outputs, i % outputs);
+                let what = format!("{isa}, kernel {kernel}, {input} to {output}, at {y}, {x}, {o}");
+                // An output's rounding comes from its whole patch, of which its own products may be a small part.
+                let (sum, _) = conv.expected(&axis, &prepared.plain, inputs, (y, x), o);
+                assert_near(value, (sum, (kernel * kernel * input) as f64), 2e-6, &what);
+            }
+        }
+    }
+}
+
+/// Rows of large kernels to three colours, added up from their pieces four rows at a time.
+#[test]
+fn colours_in_pieces() {
+    for (isa, kernels) in kernels() {
+        let mut dice = Dice::new(15);
+        for seed in 0..18 {
+            let kernel = 4 + seed as usize % 9;
+            let input = dice.within(1..50);
+            let inputs = input.next_multiple_of(16);
+            let conv = Conv::new(seed, kernel, input, 3, ConvKind::Strided(1), false);
+            let axis = Axis::new(&conv.spec, Padding::Reflect);
+            let bias = [0.5, -1.5, 2.5];
+            let colors = Colors::new(&axis, &conv.weights(), inputs, kernels, bias);
+            // More rows than are kept at a time.
+            let (pixels, height) = (dice.within(1..50), dice.within(1..30));
+            let patches = colors.patches(pixels);
+            let steps = (height + colors.beyond()).div_ceil(4);
+            let mut rows: Vec<_> = (0..4 * steps + 2)
+                .map(|y| values(seed, &format!("row {y}"), (4 * patches + 2) * inputs))
+                .collect();
+            // Channels past the model's hold zeros.
+            for (i, value) in rows.iter_mut().flat_map(|row| row.iter_mut().enumerate()) {
+                if i % inputs >= input {
+                    *value = 0.0;
+                }
+            }
+            let winograd = &colors.winograd;
+            let (input_buffer, products) = (
+                Buffer::new(4 * winograd.input_floats(patches)),
+                Buffer::new(4 * winograd.product_floats(patches)),
+            );
+            let sums = Buffer::new(4 * colors.sum_floats(pixels));
+            let out_row = 4 * patches * colors.outputs;
+            let mut out = vec![UNTOUCHED; 4 * out_row + SumPieces::OVERRUN];
+            let mut done = 0;
+            for step in 0..steps {
+                let strip = Strip {
+                    rows: std::array::from_fn(|y| rows[4 * step + y].as_ptr()),
+                    patches,
+                    input: &input_buffer,
+                    products: &products,
+                    out: out.as_mut_ptr(),
+                    out_row,
+                    out_pixel: colors.outputs,
+                };
+                // SAFETY: the instruction set is here; rows, buffers and results have the strip's sizes.
+                unsafe {
+                    winograd.strip(&strip);
+                    for row in 0..4 {
+                        let results = out.as_ptr().add(row * out_row);
+                        colors.add_columns(kernels, results, 4 * step + row, pixels, &sums);
+                    }
+                }
+                while done < height && done + colors.beyond() < 4 * (step + 1) {
+                    let mut painted = Guarded::new(3 * pixels + 1, UNTOUCHED);
+                    // SAFETY: the rows that it sees were just summed.
+                    unsafe { colors.add_rows(done, pixels, &sums, painted.pointer()) };
+                    for (i, &value) in painted.written()[..3 * pixels].iter().enumerate() {
+                        let (x, color) = (i / 3, i % 3);
+                        let what = format!("{isa}, kernel {kernel}, {input} inputs, at {done}, {x}, {color}");
+                        let (sum, _) = conv.expected(&axis, &rows, inputs, (done, x), color);
+                        let sum = sum + f64::from(bias[color]);
+                        assert_near(value, (sum, (kernel * kernel * input) as f64), 2e-6, &what);
+                    }
+                    done += 1;
+                }
+            }
+            assert_eq!(done, height);
         }
     }
 }
