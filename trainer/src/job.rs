@@ -231,7 +231,8 @@ fn resumed(
     Ok((config, manifest))
 }
 
-/// The output can be written, and nothing is overwritten unasked.
+/// The output can be written, and nothing is overwritten unasked. What `--overwrite` gives up stays until everything
+/// else was checked: `learn` lets go of it when the loop begins.
 fn check_output(config: &TrainConfig, request: &Request, resumes: bool) -> Result<(), TrainError> {
     let output = &config.output;
     if output.as_os_str().is_empty() {
@@ -260,11 +261,7 @@ fn check_output(config: &TrainConfig, request: &Request, resumes: bool) -> Resul
         fs::create_dir_all(&folder).map_err(|source| TrainError::io("create the folder", &folder, source))?;
     }
     check_writable(&parent(output))?;
-    check_writable(&config.checkpoint_folder())?;
-    if !resumes {
-        checkpoints.clear()?;
-    }
-    Ok(())
+    check_writable(&config.checkpoint_folder())
 }
 
 fn parent(path: &Path) -> PathBuf {

@@ -109,6 +109,39 @@ fn nothing_is_overwritten_unasked() {
     assert!(before != fs::read(folder.path().join("a.safetensors")).unwrap());
 }
 
+/// What a wrong word beside `--overwrite` would cost, were the old run let go of at once: hours.
+#[test]
+fn an_overwriting_run_that_cannot_begin_leaves_the_old_one_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "2", "--steps-per-checkpoint", "1"])));
+    let model = fs::read(folder.path().join("a.safetensors")).unwrap();
+    let cases: [&[&str]; 6] = [
+        &["--style", "missing.jpg"],
+        &["--dataset", "nowhere"],
+        &["--loss-net", "vgg99"],
+        &["--device", "abacus"],
+        &["--style-layers", "relu9_9"],
+        &["--image-size", "16", "--loss-net", "random-squeezenet", "--style-layers", "fire9"],
+    ];
+    for wrong in cases {
+        let mut command = tiny(folder.path(), &["--steps", "9", "--overwrite"]);
+        command.args(wrong);
+        assert_eq!(run(command).status.code(), Some(1), "{wrong:?}");
+        for step in [1, 2] {
+            let manifest = format!("a.checkpoints/step-{step:010}/manifest.json");
+            assert!(folder.path().join(manifest).is_file(), "{wrong:?}: step {step} is gone");
+        }
+    }
+    assert_success(&run(tiny(folder.path(), &["--steps", "2", "--resume"])));
+    assert!(model == fs::read(folder.path().join("a.safetensors")).unwrap());
+
+    let flags = ["--steps", "1", "--steps-per-checkpoint", "1", "--overwrite"];
+    assert_success(&run(tiny(folder.path(), &flags)));
+    let left = fs::read_dir(folder.path().join("a.checkpoints")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["step-0000000001"], "a later step of the old run would be resumed");
+}
+
 #[test]
 fn bad_input_is_one_line_that_says_what_was_expected() {
     let folder = tempfile::tempdir().unwrap();

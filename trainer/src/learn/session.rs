@@ -68,6 +68,10 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
     let folder = Arc::new(CheckpointFolder::new(config.checkpoint_folder(), config.keep_last));
     let learner = learner::<B>(job, &folder, device)?;
     reporter.note(&estimate(job, &learner.model(), &feed, done)?);
+    if job.resume.is_none() {
+        // Not before: whatever could be wrong with the new run was found by now, also by a step whose result is thrown away.
+        folder.clear()?;
+    }
 
     let mut columns: Vec<String> = criterion.names().to_vec();
     columns.extend([LEARNING_RATE, IMAGES_PER_SECOND].map(str::to_owned));
