@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::{assert_success, error_line, run, stderr, tiny};
+use impasto_checkpoints::{Dtype, StyleModel};
 
 /// Times the run is killed.
 const KILLS: u32 = 10;
@@ -102,7 +103,40 @@ fn a_resume_needs_nothing_but_the_output() {
     command.args(["-o", "a.safetensors", "--resume"]);
     let output = run(command);
     assert_success(&output);
-    assert!(stderr(&output).contains("all 3 steps are taken"), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("all 3 steps are taken") && text.contains("a.safetensors: as it was"), "{text}");
+    assert!(!text.contains("learned in"), "{text}");
+}
+
+/// A kill or a full disk between the last checkpoint and its model, and papers that are filled in afterwards.
+#[test]
+fn a_finished_run_writes_its_model_again_where_it_is_lost_or_to_be_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert_success(&run(tiny(folder.path(), &["--steps", "3"])));
+    let model = fs::read(path("a.safetensors")).unwrap();
+    let resume = |flags: &[&str]| {
+        let mut command = common::train(folder.path());
+        command.args(["-o", "a.safetensors", "--resume"]).args(flags);
+        let output = run(command);
+        assert_success(&output);
+        stderr(&output)
+    };
+    for name in ["a.safetensors", "a.toml", "a.sample.png"] {
+        fs::remove_file(path(name)).unwrap();
+    }
+    let text = resume(&[]);
+    assert!(text.contains("a.safetensors: written from the checkpoint of step 3"), "{text}");
+    assert!(model == fs::read(path("a.safetensors")).unwrap());
+    assert!(path("a.toml").is_file() && path("a.sample.png").is_file());
+
+    let text = resume(&["--license", "MIT", "--name", "waves", "--dtype", "f32"]);
+    assert!(text.contains("license (was not set, now MIT)") && text.contains("written from"), "{text}");
+    let model = StyleModel::load(path("a.safetensors")).unwrap();
+    let papers = (model.metadata().name.as_str(), model.metadata().license.as_deref());
+    assert_eq!((papers, model.dtypes()), (("waves", Some("MIT")), vec![Dtype::F32]));
+    assert!(fs::read_to_string(path("a.toml")).unwrap().contains("license = \"MIT\""));
+    assert!(resume(&[]).contains("a.safetensors: as it was"), "the checkpoint has them too");
 }
 
 #[test]

@@ -259,6 +259,18 @@ impl CheckpointFolder {
         sync_folder(&self.root)
     }
 
+    /// Puts the settings that a resume changed into a complete checkpoint, so that the next resume has them too.
+    ///
+    /// # Errors
+    /// As [`CheckpointFolder::read`], and what writing the manifest reports; the one that was there is there then.
+    pub fn amend(&self, step: u64, run: &RunIdentity) -> Result<(), TrainError> {
+        let manifest = self.read(step)?;
+        if manifest.config == run.config.to_toml()? {
+            return Ok(());
+        }
+        self.complete_with(step, run, manifest.balance.as_ref(), manifest.files)
+    }
+
     /// Removes all but the last complete checkpoints, each manifest first, and what was never completed.
     fn retire(&self) {
         let complete = self.complete();

@@ -1,7 +1,7 @@
 //! What can be looked at while a style is learned: painted samples, and the style model as it is so far.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -109,13 +109,33 @@ impl<B: Backend> Sampler<B> {
     pub fn write_model(&self, model: &StyleModel) -> Result<(), TrainError> {
         model.save(&self.config.output)?;
         let path = self.config.settings_file();
-        let text = self.config.to_toml()?;
-        write_atomically(&path, |out| write!(out, "{WRITTEN_BY_US}\n{text}"))
+        let text = self.settings_text()?;
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))
             .map_err(|source| TrainError::io("write", &path, source))
+    }
+
+    /// As [`Sampler::write_model`], but files that are there already are left as they are: whoever watches the model
+    /// is not told of a new one, and a full disk is no matter. Says whether anything was written.
+    ///
+    /// # Errors
+    /// As [`Sampler::write_model`].
+    pub fn write_model_if_other(&self, model: &StyleModel) -> Result<bool, TrainError> {
+        let is = |path: &Path, bytes: &[u8]| std::fs::read(path).is_ok_and(|there| there == bytes);
+        if is(&self.config.output, &model.to_bytes()?)
+            && is(&self.config.settings_file(), self.settings_text()?.as_bytes())
+        {
+            return Ok(false);
+        }
+        self.write_model(model)?;
+        Ok(true)
+    }
+
+    fn settings_text(&self) -> Result<String, TrainError> {
+        Ok(format!("{WRITTEN_BY_US}\n{}", self.config.to_toml()?))
     }
 }
 
-fn save(frame: &Frame, path: &std::path::Path) -> Result<(), TrainError> {
+fn save(frame: &Frame, path: &Path) -> Result<(), TrainError> {
     Ok(Picture::from(frame.clone()).save(path, &EncodeOptions::default())?)
 }
 

@@ -197,7 +197,7 @@ fn estimate<B: AutodiffBackend>(
     let config = &job.config;
     if done >= config.steps {
         return Ok(format!(
-            "all {done} steps are taken; hint: raise --steps and start anew, or use the model as it is"
+            "all {done} steps are taken; hint: for more, start anew with more --steps and --overwrite"
         ));
     }
     let batch = job.source.batch(config.seed, done, config.batch_size, config.image_size as u32)?;

@@ -26,7 +26,7 @@ use crate::error::TrainError;
 use crate::learn::checkpoint::{CheckpointFolder, PARTS, PartCheckpointer, RunIdentity};
 use crate::learn::feed::Feed;
 use crate::learn::optimizer::NetworkOptimizer;
-use crate::learn::sample::Sampler;
+use crate::learn::sample::{Sampler, latest_sample};
 use crate::learn::schedule::Schedule;
 use crate::learn::trainee::Trainee;
 use crate::log::row::{IMAGES_PER_SECOND, LEARNING_RATE, LazyRow};
@@ -48,6 +48,11 @@ const FIRST_SAMPLE: Duration = Duration::from_secs(20);
 pub enum Ending {
     /// All steps were taken.
     Finished,
+    /// All of them had been taken before: the checkpoint's model was written, or is there as it would be written.
+    NothingLeft {
+        /// Whether the file was missing or another one.
+        written: bool,
+    },
     /// Somebody asked it to stop; a checkpoint was saved at this step.
     Interrupted(u64),
 }
@@ -119,6 +124,9 @@ impl<B: AutodiffBackend> Loop<B> {
         valid: &ValidLoader<Components<B>>,
         interrupter: &Interrupter,
     ) -> Result<Ending, TrainError> {
+        if state.step >= self.config.steps {
+            return self.nothing_left(state);
+        }
         while state.step < self.config.steps {
             self.epoch(state, train, interrupter)?;
             let epoch = self.epoch_number(state.step.saturating_sub(1));
@@ -126,11 +134,24 @@ impl<B: AutodiffBackend> Loop<B> {
             self.validate(state, valid, epoch);
             self.name_bad_files(state);
             self.save(state)?;
-            if interrupter.should_stop() {
+            if interrupter.should_stop() && state.step < self.config.steps {
                 return Ok(Ending::Interrupted(state.step));
             }
         }
         Ok(Ending::Finished)
+    }
+
+    /// The last checkpoint is whole, but its model may not have been written (a kill, a full disk, another output), or
+    /// may now be called and licensed otherwise.
+    fn nothing_left(&self, state: &State<'_, B>) -> Result<Ending, TrainError> {
+        let net = state.learner.model().valid().net;
+        let model = self.sampler.style_model(state.step, &net)?;
+        self.folder.amend(state.step, &self.identity)?;
+        let written = self.sampler.write_model_if_other(&model)?;
+        if !latest_sample(&self.config).exists() {
+            self.sampler.paint(state.step, &net);
+        }
+        Ok(Ending::NothingLeft { written })
     }
 
     /// The epoch of a step, from 1, as burn-train counts.

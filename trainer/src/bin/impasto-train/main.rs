@@ -93,9 +93,17 @@ fn report(job: &Job, outcome: &Outcome, reporter: &Reporter) {
         Ending::Finished => {
             let time = duration_text(outcome.seconds);
             reporter.note(&format!("{output}: learned in {} steps, {time}", config.steps));
-            reporter.note(&format!("sample: {}", latest_sample(config).display()));
-            reporter.note(&format!("settings: {}", config.settings_file().display()));
         }
+        Ending::NothingLeft { written: true } => {
+            reporter.note(&format!("{output}: written from the checkpoint of step {}", config.steps));
+        }
+        Ending::NothingLeft { written: false } => {
+            reporter.note(&format!("{output}: as it was, the model of step {}", config.steps));
+        }
+    }
+    if !matches!(outcome.ending, Ending::Interrupted(_)) {
+        reporter.note(&format!("sample: {}", latest_sample(config).display()));
+        reporter.note(&format!("settings: {}", config.settings_file().display()));
     }
     reporter.note(&format!(
         "distance of the validation photos to the style: unpainted {:.4}, painted {:.4} ({:.0} %)",
