@@ -51,15 +51,20 @@ fn killed_at_ten_moments_it_ends_with_the_same_bytes() {
     assert_success(&run(command));
     let bytes = |folder: &tempfile::TempDir| fs::read(folder.path().join("a.safetensors")).unwrap();
     assert!(bytes(&whole) == bytes(&killed), "the resumed run's model differs from the uninterrupted one's");
-    let csv = |folder: &tempfile::TempDir| {
-        let text = fs::read_to_string(folder.path().join("a.log/train.csv")).unwrap();
-        // Every column but the speed, which is the last.
-        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect::<Vec<_>>()
-    };
-    let differ: Vec<_> =
-        csv(&whole).into_iter().zip(csv(&killed)).filter(|(whole, killed)| whole != killed).collect();
-    assert!(differ.is_empty(), "not every step is logged once, with the same losses: {:?}", differ.first());
-    assert_eq!(csv(&whole).len(), csv(&killed).len());
+    for name in ["train.csv", "valid.csv"] {
+        let csv = |folder: &tempfile::TempDir| {
+            let text = fs::read_to_string(folder.path().join("a.log").join(name)).unwrap();
+            // Every column but the speed, which is the last.
+            text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect::<Vec<_>>()
+        };
+        let (whole, killed) = (csv(&whole), csv(&killed));
+        let differ = whole.iter().zip(&killed).find(|(whole, killed)| whole != killed);
+        assert!(differ.is_none(), "{name}: not every step is logged once, with the same losses: {differ:?}");
+        assert_eq!(whole.len(), killed.len(), "{name}");
+    }
+    // The header, and a line a checkpoint.
+    let text = fs::read_to_string(whole.path().join("a.log/valid.csv")).unwrap();
+    assert_eq!(text.lines().count(), 1 + 120 / 5);
 }
 
 fn newest_checkpoint(folder: &std::path::Path) -> Option<u64> {

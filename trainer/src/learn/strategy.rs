@@ -114,6 +114,8 @@ struct State<'a, B: AutodiffBackend> {
     bad_files: usize,
     started: Instant,
     last: Option<LazyRow<B::InnerBackend>>,
+    /// The step at which the held-out photos were measured last.
+    measured: Option<u64>,
 }
 
 impl<B: AutodiffBackend> Loop<B> {
@@ -225,6 +227,7 @@ impl<B: AutodiffBackend> Loop<B> {
             let global = self.global_progress(state.step.saturating_sub(1));
             let item = TrainingItem::new(row, Progress::new(1, 1), global, Some(state.step as usize), None);
             state.processor.process_valid(LearnerEvent::ProcessedItem(item));
+            state.measured = Some(state.step);
         }
         state.processor.process_valid(LearnerEvent::EndEpoch(epoch));
     }
@@ -261,9 +264,7 @@ impl<B: AutodiffBackend> Loop<B> {
         }
         // Fails on a weight that is not finite, so that no checkpoint holds one.
         let model = self.sampler.style_model(state.step, &state.learner.model().valid().net)?;
-        if let Some(row) = &state.last {
-            self.sampler.journal.wait_for(row.step);
-        }
+        self.sampler.journal.wait_for(state.last.as_ref().map(|row| row.step), state.measured);
         self.folder.begin(state.step)?;
         state.checkpointer.checkpoint(&state.learner, state.step as usize, state.store);
         self.folder
@@ -337,6 +338,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<Components<B>> for Loop<B> {
             bad_files: 0,
             started: Instant::now(),
             last: None,
+            measured: None,
         };
         let ending = self.run(&mut state, &train, &valid, &components.interrupter);
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);

@@ -1,4 +1,7 @@
 //! The losses as a CSV file, one line a step; a resumed run goes on where the checkpoint was.
+//!
+//! The steps of training are counted from 0, so the line of a step is written before the checkpoint of the step after it;
+//! the held-out photos are measured at the checkpoint's own step.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -33,8 +33,9 @@ struct Inner {
     events: Option<EventFile>,
     train: Option<Csv>,
     valid: Option<Csv>,
-    /// The newest training step that was logged.
+    /// The newest steps that were logged, of training and of the held-out photos.
     last: Option<u64>,
+    last_valid: Option<u64>,
 }
 
 impl Journal {
@@ -47,24 +48,26 @@ impl Journal {
             train: None,
             valid: None,
             last: None,
+            last_valid: None,
         };
         let mut header = vec![STEP.to_owned()];
         header.extend_from_slice(columns);
         inner.events = inner.keep(EventFile::create(folder), "TensorBoard");
-        let csv = |name: &str| Csv::open(&folder.join(name), &header, next_step);
-        inner.train = inner.keep(csv("train.csv"), "train.csv");
-        inner.valid = inner.keep(csv("valid.csv"), "valid.csv");
+        let csv = |name: &str, next: u64| Csv::open(&folder.join(name), &header, next);
+        inner.train = inner.keep(csv("train.csv", next_step), "train.csv");
+        // The photos were measured after the checkpoint's last step, under the number of the next one.
+        inner.valid = inner.keep(csv("valid.csv", next_step + 1), "valid.csv");
         Journal { inner: Arc::new(Mutex::new(inner)), logged: Arc::default() }
     }
 
-    /// Waits until a step is logged: burn-train's event threads lag behind the loop, and a checkpoint must not be
-    /// ahead of the log that a resume goes on with.
-    pub fn wait_for(&self, step: u64) {
+    /// Waits until a step of training, and one at which held-out photos were measured, are logged: burn-train's event
+    /// threads lag behind the loop, and a checkpoint must not be ahead of the log that a resume goes on with.
+    pub fn wait_for(&self, step: Option<u64>, valid: Option<u64>) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // Running out of patience costs some lines of a log, and a poisoned lock costs nothing.
         drop(
             self.logged
-                .wait_timeout_while(inner, PATIENCE, |inner| inner.last.is_none_or(|last| last < step)),
+                .wait_timeout_while(inner, PATIENCE, |inner| inner.last < step || inner.last_valid < valid),
         );
     }
 
@@ -92,12 +95,13 @@ impl Journal {
         if *split == Split::Valid {
             let written = inner.valid.as_mut().map(|csv| csv.write(find));
             inner.check(written, |inner| inner.valid = None, "valid.csv");
+            inner.last_valid = Some(step as u64);
         } else {
             let written = inner.train.as_mut().map(|csv| csv.write(find));
             inner.check(written, |inner| inner.train = None, "train.csv");
             inner.last = Some(step as u64);
-            self.logged.notify_all();
         }
+        self.logged.notify_all();
     }
 }
 
