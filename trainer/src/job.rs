@@ -199,14 +199,18 @@ fn resumed(
     asked: &TrainConfig,
     reporter: &Reporter,
 ) -> Result<(TrainConfig, Manifest), TrainError> {
+    if asked.checkpoint_dir.is_none() {
+        check_named(&asked.output)?; // what is beside no output is not said to be missing
+    }
     let root = asked.checkpoint_folder();
     let folder = CheckpointFolder::new(root.clone(), asked.keep_last);
     let Some((manifest, damaged)) = folder.latest()? else {
-        return Err(TrainError::Checkpoint {
-            path: root,
-            reason: "no complete checkpoint to resume from; hint: leave --resume out to start anew"
-                .to_owned(),
-        });
+        let mut reason =
+            "no complete checkpoint to resume from; hint: leave --resume out to start anew".to_owned();
+        if asked.checkpoint_dir.is_none() {
+            reason.push_str(", or give --checkpoint-dir as the run had it");
+        }
+        return Err(TrainError::Checkpoint { path: root, reason });
     };
     for error in damaged {
         reporter.warn(&format!("{error}; the checkpoint before it is taken"));
@@ -235,10 +239,7 @@ fn resumed(
 /// else was checked: `learn` lets go of it when the loop begins.
 fn check_output(config: &TrainConfig, request: &Request, resumes: bool) -> Result<(), TrainError> {
     let output = &config.output;
-    if output.as_os_str().is_empty() {
-        let reason = "no output; hint: -o my.safetensors".to_owned();
-        return Err(TrainError::Config { reason });
-    }
+    check_named(output)?;
     if output.is_dir() || output.extension().is_none_or(|extension| extension != "safetensors") {
         let reason = format!("output {}: expected a file name that ends in .safetensors", output.display());
         return Err(TrainError::Config { reason });
@@ -262,6 +263,13 @@ fn check_output(config: &TrainConfig, request: &Request, resumes: bool) -> Resul
     }
     check_writable(&parent(output))?;
     check_writable(&config.checkpoint_folder())
+}
+
+fn check_named(output: &Path) -> Result<(), TrainError> {
+    if output.as_os_str().is_empty() {
+        return Err(TrainError::Config { reason: "no output; hint: -o my.safetensors".to_owned() });
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> PathBuf {

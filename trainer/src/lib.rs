@@ -16,12 +16,14 @@ pub mod learn;
 pub mod log;
 mod presets;
 pub mod report;
+mod resume;
 pub mod style_picture;
 
 pub use backends::train;
 pub use error::TrainError;
 pub use job::{Job, Outcome, Request};
 pub use presets::Preset;
+pub use resume::resume_command;
 
 /// Name and version of the trainer, as metadata records it.
 pub const TOOL: &str = concat!("impasto-train ", env!("CARGO_PKG_VERSION"));

@@ -176,7 +176,7 @@ fn bad_input_is_one_line_that_says_what_was_expected() {
         (&["--config", "none.toml"], &["none.toml", "cannot read"]),
         (&["--device", "abacus"], &["abacus", "cpu"]),
         (&["--precision", "bf16"], &["bf16", "--precision f32"]),
-        (&["--resume"], &["no complete checkpoint"]),
+        (&["--resume"], &["no complete checkpoint", "--checkpoint-dir"]),
         (
             &[
                 "--image-size",

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ fn killed_at_ten_moments_it_ends_with_the_same_bytes() {
     assert_eq!(text.lines().count(), 1 + 120 / 5);
 }
 
-fn newest_checkpoint(folder: &std::path::Path) -> Option<u64> {
+fn newest_checkpoint(folder: &Path) -> Option<u64> {
     let entries = fs::read_dir(folder.join("a.checkpoints")).ok()?;
     entries
         .filter_map(|entry| {
@@ -79,7 +80,7 @@ fn newest_checkpoint(folder: &std::path::Path) -> Option<u64> {
         .max()
 }
 
-fn has_checkpoint(folder: &std::path::Path) -> bool {
+fn has_checkpoint(folder: &Path) -> bool {
     newest_checkpoint(folder).is_some()
 }
 
@@ -158,27 +159,52 @@ fn a_changed_style_picture_is_found_out() {
     assert!(error.contains("the style picture's content"), "{error}");
 }
 
+/// Runs until some steps are taken, presses Ctrl-C, and returns what was printed.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_and_says_how_to_resume() {
-    let flags = ["--steps", "100000", "--steps-per-checkpoint", "100000"];
-    let folder = tempfile::tempdir().unwrap();
-    let child = tiny(folder.path(), &flags).spawn().unwrap();
-    let log = folder.path().join("a.log/train.csv");
-    for _ in 0..300 {
-        // Some steps are taken once the log has some lines.
-        if fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 3) {
-            break;
-        }
-        sleep(Duration::from_millis(100));
-    }
+fn interrupted(mut command: std::process::Command, log: &Path) -> String {
+    let child = command.spawn().unwrap();
+    wait_for_steps(log);
     let interrupted =
         std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    let text = stderr(&output);
+    stderr(&output)
+}
+
+/// Some steps are taken once the log has some lines.
+fn wait_for_steps(log: &Path) {
+    for _ in 0..3000 {
+        if fs::read_to_string(log).is_ok_and(|text| text.lines().count() > 3) {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_resume() {
+    let flags = ["--steps", "100000", "--steps-per-checkpoint", "100000"];
+    let folder = tempfile::tempdir().unwrap();
+    let text = interrupted(tiny(folder.path(), &flags), &folder.path().join("a.log/train.csv"));
     assert!(text.contains("impasto-train -o a.safetensors --resume"), "{text}");
     assert!(newest_checkpoint(folder.path()).is_some_and(|step| step > 2));
     assert!(folder.path().join("a.safetensors").is_file());
+}
+
+/// The printed command, run as it stands, goes on with checkpoints that are not beside the output.
+#[cfg(unix)]
+#[test]
+fn the_command_that_goes_on_finds_checkpoints_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--steps", "400", "--steps-per-checkpoint", "400", "--checkpoint-dir", "far off"];
+    let text = interrupted(tiny(folder.path(), &flags), &folder.path().join("a.log/train.csv"));
+    let command = text.split("go on with: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let command = command.replacen("impasto-train", "\"$0\"", 1);
+    let mut shell = std::process::Command::new("sh");
+    shell.current_dir(folder.path()).args(["-c", &command, env!("CARGO_BIN_EXE_impasto-train")]);
+    let output = run(shell);
+    assert_success(&output);
+    assert!(stderr(&output).contains("learned in 400 steps"), "{}", stderr(&output));
 }

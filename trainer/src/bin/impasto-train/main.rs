@@ -15,7 +15,7 @@ use impasto_trainer::config::TrainConfig;
 use impasto_trainer::learn::sample::latest_sample;
 use impasto_trainer::learn::strategy::Ending;
 use impasto_trainer::report::{Reporter, duration_text};
-use impasto_trainer::{Job, Outcome, TrainError};
+use impasto_trainer::{Job, Outcome, TrainError, resume_command};
 
 use args::Args;
 
@@ -87,8 +87,9 @@ fn report(job: &Job, outcome: &Outcome, reporter: &Reporter) {
     let output = config.output.display();
     match outcome.ending {
         Ending::Interrupted(step) => reporter.note(&format!(
-            "interrupted at step {step} of {}; go on with: impasto-train -o {output} --resume",
-            config.steps
+            "interrupted at step {step} of {}; go on with: {}",
+            config.steps,
+            resume_command(config)
         )),
         Ending::Finished => {
             let time = duration_text(outcome.seconds);
