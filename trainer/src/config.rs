@@ -179,8 +179,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Settings that may change between a run and its resume without changing what is learned at a step.
-const FREE: [&str; 15] = [
+/// Settings that may change between a run and its resume without changing what is learned at a step. Of the painting,
+/// the photos and the loss network the checkpoint knows the content, which a resume compares: they may have moved.
+const FREE: [&str; 17] = [
+    "style",
+    "dataset",
     "output",
     "name",
     "license",

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use burn::train::Interrupter;
+use impasto_burn::Device;
 use impasto_burn::loss_network::{LossNetworkChoice, LossWeights};
 use impasto_checkpoints::Credit;
 use impasto_datasets::{DeadLeaves, FolderOptions, Holdout, PhotoFolder, Source};
@@ -219,6 +220,9 @@ fn resumed(
     let mut config = before.clone();
     config.apply(&request.file);
     config.apply(&request.flags);
+    if same_device(&before.device, &config.device) {
+        config.device.clone_from(&before.device);
+    }
     let differences = before.differences(&config);
     let list = |which: Vec<&Difference>| which.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (free, strict): (Vec<&Difference>, Vec<_>) =
@@ -233,6 +237,14 @@ fn resumed(
         reporter.note(&format!("settings changed since the checkpoint: {}", list(free)));
     }
     Ok((config, manifest))
+}
+
+/// Whether two names are one device's: `cuda` is `cuda:0`.
+fn same_device(one: &str, other: &str) -> bool {
+    match (one.parse::<Device>(), other.parse::<Device>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }
 
 /// The output can be written, and nothing is overwritten unasked. What `--overwrite` gives up stays until everything

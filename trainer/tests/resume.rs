@@ -145,6 +145,58 @@ fn a_finished_run_writes_its_model_again_where_it_is_lost_or_to_be_another() {
     assert!(resume(&[]).contains("a.safetensors: as it was"), "the checkpoint has them too");
 }
 
+/// Where the painting and the photos lie is nobody's business; what they are is.
+#[test]
+fn moved_photos_and_a_moved_painting_are_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("photos")).unwrap();
+    for name in ["photos/1.png", "photos/2.png", "style.png"] {
+        common::save_picture(&path(name), 48, 40);
+    }
+    let flags = ["--steps", "2", "--style", "style.png", "--dataset", "photos"];
+    assert_success(&run(tiny(folder.path(), &flags)));
+    fs::create_dir(path("moved")).unwrap();
+    fs::rename(path("photos"), path("moved/pictures")).unwrap();
+    fs::rename(path("style.png"), path("moved/painting.png")).unwrap();
+    let resume = |flags: &[&str]| {
+        let mut command = common::train(folder.path());
+        command.args(["-o", "a.safetensors", "--resume", "--style", "moved/painting.png"]).args(flags);
+        run(command)
+    };
+    let output = resume(&["--dataset", "moved/pictures"]);
+    assert_success(&output);
+    let text = stderr(&output);
+    for part in ["style (was style.png, now moved/painting.png)", "dataset (was photos, now moved/pictures)"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // The new places are kept.
+    assert_success(&resume(&[]));
+
+    fs::remove_file(path("moved/pictures/2.png")).unwrap();
+    let error = error_line(&resume(&[]));
+    assert!(error.contains("the list of photos in the dataset"), "{error}");
+}
+
+#[test]
+fn a_device_under_another_of_its_names_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_success(&run(tiny(folder.path(), &["--steps", "2"])));
+    // As if it had been begun on a GPU: this build has none, and says so once the settings were compared.
+    let manifest = folder.path().join("a.checkpoints/step-0000000002/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let device = |name: &str| format!("device = \\\"{name}\\\"");
+    assert!(text.contains(&device("cpu")), "{text}");
+    fs::write(&manifest, text.replace(&device("cpu"), &device("cuda"))).unwrap();
+    let resume = |device: &str| {
+        let mut command = common::train(folder.path());
+        command.args(["-o", "a.safetensors", "--resume", "--device", device]);
+        stderr(&run(command))
+    };
+    assert!(!resume("cuda:0").contains("made with other settings"), "{}", resume("cuda:0"));
+    assert!(resume("cuda:1").contains("device (was cuda, now cuda:1)"), "{}", resume("cuda:1"));
+}
+
 #[test]
 fn a_changed_style_picture_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -198,7 +250,7 @@ fn ctrl_c_saves_and_says_how_to_resume() {
 #[test]
 fn the_command_that_goes_on_finds_checkpoints_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
-    let flags = ["--steps", "400", "--steps-per-checkpoint", "400", "--checkpoint-dir", "far off"];
+    let flags = ["--steps", "1000", "--steps-per-checkpoint", "1000", "--checkpoint-dir", "far off"];
     let text = interrupted(tiny(folder.path(), &flags), &folder.path().join("a.log/train.csv"));
     let command = text.split("go on with: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
     let command = command.replacen("impasto-train", "\"$0\"", 1);
@@ -206,5 +258,5 @@ fn the_command_that_goes_on_finds_checkpoints_elsewhere() {
     shell.current_dir(folder.path()).args(["-c", &command, env!("CARGO_BIN_EXE_impasto-train")]);
     let output = run(shell);
     assert_success(&output);
-    assert!(stderr(&output).contains("learned in 400 steps"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("learned in 1000 steps"), "{}", stderr(&output));
 }
