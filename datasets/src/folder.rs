@@ -34,6 +34,9 @@ pub struct FolderOptions {
     /// A file to keep the list of photos in, so that a large tree is walked once; best outside of the
     /// folder, whose modification time it would change. A missing or damaged one is written anew.
     pub cache: Option<PathBuf>,
+    /// Files and folders that are not photos of this folder, whether they are there yet or not: what a training writes
+    /// while it reads. The folder itself, or one above it, leaves nothing out.
+    pub leave_out: Vec<PathBuf>,
     /// Which photos are not trained on. At least one photo always is.
     pub holdout: Holdout,
 }
@@ -91,7 +94,7 @@ impl PhotoFolder {
             return Err(DatasetError::Config { reason });
         }
         let Index { photos, fingerprint, warnings, from_cache } =
-            Index::open(root, options.cache.as_deref())?;
+            Index::open(root, options.cache.as_deref(), &options.leave_out)?;
         if photos.is_empty() {
             return Err(DatasetError::Empty { path: root.to_owned() });
         }

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DatasetError, one_line};
 use crate::rng::{hash, mix};
-use crate::walk::{check_folder, key, modified, walk};
+use crate::walk::{Listing, check_folder, key, modified, real_paths, walk};
 
 /// Rises with the layout of [`CacheFile`] and with the rules of the walk (endings, links, hidden files).
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A folder changed this shortly before it was walked may have changed again within the same tick of
 /// its file system's clock (2 s on FAT), unseen: such a cache is not trusted.
@@ -39,6 +39,8 @@ pub(crate) struct Index {
 struct CacheFile {
     version: u32,
     root: String,
+    /// The real paths that do not count.
+    left_out: Vec<String>,
     /// When the walk began, nanoseconds since 1970.
     walked: i64,
     /// Folders relative to the root, and when they were modified.
@@ -49,19 +51,21 @@ struct CacheFile {
 }
 
 impl Index {
-    /// The photos under `root`, from `cache` where that is still true, else from a walk.
-    pub(crate) fn open(root: &Path, cache: Option<&Path>) -> Result<Self, DatasetError> {
+    /// The photos under `root`, less those at or below `leave_out`, from `cache` where that is still true, else from a
+    /// walk.
+    pub(crate) fn open(root: &Path, cache: Option<&Path>, leave_out: &[PathBuf]) -> Result<Self, DatasetError> {
         check_folder(root)?;
-        if let Some(index) = cache.and_then(|cache| read(root, cache)) {
+        let leave_out = real_paths(root, leave_out);
+        if let Some(index) = cache.and_then(|cache| read(root, cache, &leave_out)) {
             return Ok(index);
         }
         let walked = now();
-        let mut listing = walk(root)?;
+        let mut listing = walk(root, &leave_out)?;
         let fingerprint = fingerprint(listing.photos.iter().map(|path| key(path)));
         // A tree with unreadable parts is walked again next time: mended permissions do not show in a
         // folder's modification time.
         if let Some(cache) = cache.filter(|_| listing.warnings.is_empty())
-            && let Some(file) = cache_file(root, walked, &listing.folders, &listing.photos, fingerprint)
+            && let Some(file) = cache_file(root, &leave_out, walked, &listing, fingerprint)
             && let Err(error) = write(cache, &file)
         {
             listing.warnings.push(format!("{}: cannot keep the list of photos: {error}", cache.display()));
@@ -83,24 +87,33 @@ fn now() -> i128 {
 /// `None` where a name is not Unicode or a time is out of range: such a tree is walked every time.
 fn cache_file(
     root: &Path,
+    leave_out: &[PathBuf],
     walked: i128,
-    folders: &[(PathBuf, i128)],
-    photos: &[PathBuf],
+    listing: &Listing,
     fingerprint: u64,
 ) -> Option<CacheFile> {
-    let text = |path: &PathBuf| path.to_str().map(str::to_owned);
-    let folders = folders
+    let folders = listing
+        .folders
         .iter()
         .map(|(path, time)| Some((text(path)?, i64::try_from(*time).ok()?)))
         .collect::<Option<_>>()?;
     Some(CacheFile {
         version: VERSION,
         root: root_name(root)?,
+        left_out: texts(leave_out)?,
         walked: i64::try_from(walked).ok()?,
         folders,
-        photos: photos.iter().map(text).collect::<Option<_>>()?,
+        photos: texts(&listing.photos)?,
         fingerprint,
     })
+}
+
+fn text(path: &Path) -> Option<String> {
+    path.to_str().map(str::to_owned)
+}
+
+fn texts(paths: &[PathBuf]) -> Option<Vec<String>> {
+    paths.iter().map(|path| text(path)).collect()
 }
 
 /// The real path, so that one cache file serves however the folder is spelt.
@@ -108,11 +121,12 @@ fn root_name(root: &Path) -> Option<String> {
     fs::canonicalize(root).ok()?.into_os_string().into_string().ok()
 }
 
-fn read(root: &Path, cache: &Path) -> Option<Index> {
+fn read(root: &Path, cache: &Path, leave_out: &[PathBuf]) -> Option<Index> {
     let file: CacheFile = serde_json::from_slice(&fs::read(cache).ok()?).ok()?;
     let photos: Vec<_> = file.photos.iter().map(PathBuf::from).collect();
     let valid = file.version == VERSION
         && Some(file.root) == root_name(root)
+        && Some(file.left_out) == texts(leave_out)
         && fingerprint(photos.iter().map(|path| key(path))) == file.fingerprint
         && file.folders.iter().all(|(folder, time)| {
             let time = i128::from(*time);
@@ -163,8 +177,8 @@ mod tests {
     #[test]
     fn a_second_opening_is_spared_the_walk() {
         let (_home, root, cache) = tree();
-        let first = Index::open(&root, Some(&cache)).unwrap();
-        let second = Index::open(&root, Some(&cache)).unwrap();
+        let first = Index::open(&root, Some(&cache), &[]).unwrap();
+        let second = Index::open(&root, Some(&cache), &[]).unwrap();
         assert!(!first.from_cache && second.from_cache);
         assert_eq!(first.photos, second.photos);
         assert_eq!(first.fingerprint, second.fingerprint);
@@ -174,47 +188,61 @@ mod tests {
     #[test]
     fn an_added_or_removed_photo_is_noticed() {
         let (_home, root, cache) = tree();
-        let first = Index::open(&root, Some(&cache)).unwrap();
+        let first = Index::open(&root, Some(&cache), &[]).unwrap();
         fs::write(root.join("sub/c.jpg"), b"x").unwrap();
-        let second = Index::open(&root, Some(&cache)).unwrap();
+        let second = Index::open(&root, Some(&cache), &[]).unwrap();
         assert!(!second.from_cache);
         assert_eq!(second.photos.len(), 3);
         assert_ne!(first.fingerprint, second.fingerprint);
         // The folder changed just now, so not even the fresh cache is trusted yet.
-        assert!(!Index::open(&root, Some(&cache)).unwrap().from_cache);
+        assert!(!Index::open(&root, Some(&cache), &[]).unwrap().from_cache);
         fs::remove_file(root.join("a.jpg")).unwrap();
-        assert_eq!(Index::open(&root, Some(&cache)).unwrap().photos.len(), 2);
+        assert_eq!(Index::open(&root, Some(&cache), &[]).unwrap().photos.len(), 2);
+    }
+
+    #[test]
+    fn a_list_that_left_out_something_else_is_walked_again() {
+        let (_home, root, cache) = tree();
+        let open = |leave_out: &[PathBuf]| {
+            let index = Index::open(&root, Some(&cache), leave_out).unwrap();
+            (index.photos.len(), index.from_cache)
+        };
+        let log = [root.join("sub")];
+        assert_eq!(open(&[]), (2, false));
+        assert_eq!(open(&log), (1, false));
+        assert_eq!(open(&log), (1, true));
+        assert_eq!(open(&[]), (2, false));
     }
 
     #[test]
     fn a_damaged_foreign_or_newer_cache_is_rebuilt() {
         let (_home, root, cache) = tree();
-        Index::open(&root, Some(&cache)).unwrap();
+        Index::open(&root, Some(&cache), &[]).unwrap();
         let good = fs::read_to_string(&cache).unwrap();
         let damaged = [
             String::new(),
             "not JSON".to_owned(),
             good[..good.len() / 2].to_owned(),
             good.replace("a.jpg", "z.jpg"),
-            good.replace("\"version\":1", "\"version\":2"),
+            good.replace("\"version\":2", "\"version\":3"),
             good.replace("/photos\"", "/others\""),
         ];
         for bad in damaged {
             assert_ne!(bad, good);
             fs::write(&cache, &bad).unwrap();
-            let index = Index::open(&root, Some(&cache)).unwrap();
+            let index = Index::open(&root, Some(&cache), &[]).unwrap();
             assert!(!index.from_cache, "trusted {bad}");
             assert_eq!(index.photos, [Path::new("a.jpg"), Path::new("sub/b.jpg")]);
             assert_eq!(fs::read_to_string(&cache).unwrap().len(), good.len(), "not rewritten");
         }
-        assert!(Index::open(&root, Some(&cache)).unwrap().from_cache);
+        assert!(Index::open(&root, Some(&cache), &[]).unwrap().from_cache);
     }
 
     #[test]
     fn a_cache_that_cannot_be_written_is_a_warning() {
         let (_home, root, cache) = tree();
         fs::create_dir_all(&cache).unwrap();
-        let index = Index::open(&root, Some(&cache)).unwrap();
+        let index = Index::open(&root, Some(&cache), &[]).unwrap();
         assert_eq!(index.photos.len(), 2);
         assert!(index.warnings[0].contains("cannot keep the list"), "{:?}", index.warnings);
     }

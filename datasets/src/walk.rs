@@ -48,12 +48,33 @@ pub(crate) fn check_folder(root: &Path) -> Result<(), DatasetError> {
     fs::read_dir(root).map(drop).map_err(unreadable)
 }
 
-/// Walks `root`, following links.
+/// The real paths of files and folders that are not the folder's photos, also of those that are not there yet; sorted.
+///
+/// One that is the root or above it leaves nothing out, rather than everything.
+pub(crate) fn real_paths(root: &Path, leave_out: &[PathBuf]) -> Vec<PathBuf> {
+    let root = fs::canonicalize(root).ok();
+    let mut real: Vec<_> = leave_out.iter().filter_map(|path| real_path(path)).collect();
+    real.retain(|path| root.as_ref().is_none_or(|root| !root.starts_with(path)));
+    real.sort();
+    real.dedup();
+    real
+}
+
+/// The real path of what may not be there: that of the last folder above it that is, and the names below.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    let parent = || match path.parent()? {
+        above if above.as_os_str().is_empty() => fs::canonicalize(".").ok(),
+        above => real_path(above),
+    };
+    fs::canonicalize(path).ok().or_else(|| Some(parent()?.join(path.file_name()?)))
+}
+
+/// Walks `root`, following links; what lies at or below `leave_out` ([`real_paths`]) does not count.
 ///
 /// A file or folder counts once, under its real path where that lies inside `root`; so links that lead
 /// back up, in circles or to each other change nothing. Hidden entries are left out: they are thumbnails
 /// and resource forks (`._photo.jpg`), not photos.
-pub(crate) fn walk(root: &Path) -> Result<Listing, DatasetError> {
+pub(crate) fn walk(root: &Path, leave_out: &[PathBuf]) -> Result<Listing, DatasetError> {
     check_folder(root)?;
     let real_root = fs::canonicalize(root)
         .map_err(|source| DatasetError::Unreadable { path: root.to_owned(), source })?;
@@ -97,6 +118,12 @@ pub(crate) fn walk(root: &Path) -> Result<Listing, DatasetError> {
                 continue;
             }
         };
+        if leave_out.iter().any(|left_out| real.starts_with(left_out)) {
+            if is_folder {
+                walker.skip_current_dir();
+            }
+            continue;
+        }
         let reached = entry.path().strip_prefix(root).unwrap_or(entry.path());
         if is_folder {
             // A link to a folder above the root would bring in the rest of the disk.
@@ -133,7 +160,7 @@ mod tests {
     }
 
     fn photos(root: &Path) -> Vec<String> {
-        walk(root).unwrap().photos.iter().map(|path| key(path)).collect()
+        walk(root, &[]).unwrap().photos.iter().map(|path| key(path)).collect()
     }
 
     #[test]
@@ -141,6 +168,35 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         make(root.path(), &["b/c.PNG", "b.jpg", "a/x/1.webp", "notes.txt", ".hid/1.jpg", "._b.jpg", "bare"]);
         assert_eq!(photos(root.path()), ["a/x/1.webp", "b.jpg", "b/c.PNG"]);
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_count_there_or_not_yet() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let leave_out = [at("a.log"), at("sub/../a.sample.png"), root.path().into(), at("new/deep/b.png")];
+        make(root.path(), &["a.jpg", "a.logs/1.jpg", "sub/2.jpg"]);
+        let photos = || {
+            let found = walk(root.path(), &real_paths(root.path(), &leave_out)).unwrap().photos;
+            found.iter().map(|path| key(path)).collect::<Vec<_>>()
+        };
+        let before = photos();
+        assert_eq!(before, ["a.jpg", "a.logs/1.jpg", "sub/2.jpg"], "the root itself is never left out");
+        make(root.path(), &["a.log/samples/1.png", "a.sample.png", "new/deep/b.png"]);
+        assert_eq!(photos(), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_left_out_is_known_behind_links() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        make(root.path(), &["b/log/1.jpg", "b/2.jpg"]);
+        std::os::unix::fs::symlink(at("b/log"), at("a")).unwrap();
+        std::os::unix::fs::symlink(at("b"), at("c")).unwrap();
+        let leave_out = real_paths(root.path(), &[at("c/log")]);
+        let found = walk(root.path(), &leave_out).unwrap().photos;
+        assert_eq!(found, [Path::new("b/2.jpg")]);
     }
 
     #[cfg(unix)]
@@ -159,7 +215,7 @@ mod tests {
         symlink(root.path().parent().unwrap(), at("c/out")).unwrap(); // the rest of the disk
         symlink(outside.path(), at("far")).unwrap();
         symlink(at("gone.jpg"), at("dangling.jpg")).unwrap();
-        let listing = walk(root.path()).unwrap();
+        let listing = walk(root.path(), &[]).unwrap();
         let found: Vec<_> = listing.photos.iter().map(|path| key(path)).collect();
         assert_eq!(found, ["b/1.jpg", "c/2.jpg", "far/3.jpg"]);
         assert_eq!(listing.warnings.len(), 1, "{:?}", listing.warnings);
@@ -170,9 +226,9 @@ mod tests {
     fn what_is_no_folder_is_refused_with_a_hint() {
         let root = tempfile::tempdir().unwrap();
         make(root.path(), &["a.jpg"]);
-        let message = walk(&root.path().join("a.jpg")).err().unwrap().to_string();
+        let message = walk(&root.path().join("a.jpg"), &[]).err().unwrap().to_string();
         assert!(message.contains("a.jpg: not a folder") && message.contains("hint: "), "{message}");
-        let message = walk(&root.path().join("none")).err().unwrap().to_string();
+        let message = walk(&root.path().join("none"), &[]).err().unwrap().to_string();
         assert!(message.contains("cannot read") && message.contains("hint: check the spelling"), "{message}");
     }
 }

@@ -186,7 +186,7 @@ fn held_out_photos_are_never_trained_on_and_do_not_change() {
     let root = tempfile::tempdir().unwrap();
     put_good(root.path());
     put_bad(root.path());
-    let options = FolderOptions { cache: None, holdout: Holdout::Count(12) };
+    let options = FolderOptions { holdout: Holdout::Count(12), ..FolderOptions::default() };
     let folder = PhotoFolder::open(root.path(), &options).unwrap();
     assert_eq!((folder.validation_len(), folder.training_len()), (12, 8));
     let source = Source::from(folder);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{DEAD_LEAVES, Difference, Overrides, TrainConfig};
 use crate::error::TrainError;
 use crate::learn::checkpoint::{CheckpointFolder, Manifest, RunIdentity};
+use crate::learn::sample::latest_sample;
 use crate::learn::strategy::Ending;
 use crate::presets::Preset;
 use crate::report::Reporter;
@@ -299,6 +300,13 @@ fn check_writable(folder: &Path) -> Result<(), TrainError> {
         .map_err(|source| TrainError::io("write to the folder", folder, source))
 }
 
+/// Where the run writes pictures, or files at each checkpoint: inside the folder of photos they would be photos of the
+/// next resume, which then refuses the changed list. (A log folder that is the photos' own still has its samples here.)
+fn written_by_the_run(config: &TrainConfig) -> Vec<PathBuf> {
+    let log = config.log_folder();
+    vec![log.join("samples"), log, config.checkpoint_folder(), latest_sample(config)]
+}
+
 fn open_source(config: &TrainConfig, reporter: &Reporter) -> Result<Source, TrainError> {
     if config.dataset.is_empty() {
         let reason = format!("no dataset; hint: --dataset FOLDER, or --dataset {DEAD_LEAVES} without photos");
@@ -309,6 +317,7 @@ fn open_source(config: &TrainConfig, reporter: &Reporter) -> Result<Source, Trai
     }
     let options = FolderOptions {
         cache: Some(config.checkpoint_folder().join("photos.index")),
+        leave_out: written_by_the_run(config),
         holdout: Holdout::Fraction(HELD_OUT_SHARE),
     };
     let folder = PhotoFolder::open(&config.dataset, &options)?;

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -178,6 +179,29 @@ fn moved_photos_and_a_moved_painting_are_gone_on_with() {
     assert!(error.contains("the list of photos in the dataset"), "{error}");
 }
 
+/// The sample and the log's samples are pictures, and were no photos when the run began.
+#[test]
+fn a_run_that_writes_among_its_photos_is_gone_on_with() {
+    for more in [&[][..], &["--log-dir", "."], &["--log-dir", "logs", "--checkpoint-dir", "kept"]] {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.png", "2.png"] {
+            common::save_picture(&folder.path().join(name), 48, 40);
+        }
+        let flags = ["--steps", "3", "--sample-every", "1", "--dataset", "."];
+        let command = |resume: &[&str]| {
+            let mut command = tiny(folder.path(), &flags);
+            command.args(more).args(resume);
+            run(command)
+        };
+        let photos = |output: &Output| {
+            assert_success(output);
+            let text = stderr(output);
+            text.lines().find(|line| line.contains(" photos to train on")).unwrap().to_owned()
+        };
+        assert_eq!(photos(&command(&[])), photos(&command(&["--resume"])), "{more:?}");
+    }
+}
+
 #[test]
 fn a_device_under_another_of_its_names_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -213,11 +237,10 @@ fn a_changed_style_picture_is_found_out() {
 
 /// Runs until some steps are taken, presses Ctrl-C, and returns what was printed.
 #[cfg(unix)]
-fn interrupted(mut command: std::process::Command, log: &Path) -> String {
+fn interrupted(mut command: Command, log: &Path) -> String {
     let child = command.spawn().unwrap();
     wait_for_steps(log);
-    let interrupted =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
@@ -254,7 +277,7 @@ fn the_command_that_goes_on_finds_checkpoints_elsewhere() {
     let text = interrupted(tiny(folder.path(), &flags), &folder.path().join("a.log/train.csv"));
     let command = text.split("go on with: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
     let command = command.replacen("impasto-train", "\"$0\"", 1);
-    let mut shell = std::process::Command::new("sh");
+    let mut shell = Command::new("sh");
     shell.current_dir(folder.path()).args(["-c", &command, env!("CARGO_BIN_EXE_impasto-train")]);
     let output = run(shell);
     assert_success(&output);
