@@ -1,6 +1,5 @@
 //! The one place where training meets concrete backends: each is named once, by `impasto_burn::backend`.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +8,7 @@ use impasto_burn::device::check;
 use impasto_burn::{Device, backend};
 
 use crate::config::TrainPrecision;
-use crate::error::TrainError;
+use crate::error::{TrainError, panic_text};
 use crate::job::{Job, Outcome, Request};
 use crate::learn::session::learn;
 use crate::presets::Preset;
@@ -81,13 +80,6 @@ fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
             Err(TrainError::Config { reason: format!("device {other}: not in this build of impasto-train") })
         }
     }
-}
-
-/// What a panic said, in one line.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a panic is about memory: CubeCL's, a driver's, an allocator's.

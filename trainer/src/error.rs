@@ -1,5 +1,6 @@
 //! The one error type of this crate: each message says what failed and what was expected, in one line.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -121,4 +122,16 @@ impl TrainError {
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         TrainError::Io { action, path: path.as_ref().to_path_buf(), source }
     }
+}
+
+/// What a panic said, in one line.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    one_line(text)
+}
+
+/// Foreign texts in a message: line ends become blanks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::TrainConfig;
-use crate::error::TrainError;
+use crate::error::{TrainError, panic_text};
 
 /// Version of the manifest; another one is not read.
 const MANIFEST_VERSION: u64 = 3;
@@ -348,14 +349,18 @@ type MpkRecorder = NamedMpkBytesRecorder<FullPrecisionSettings>;
 
 impl<R: Record<B>, B: Backend> Checkpointer<R, B> for PartCheckpointer {
     fn save(&self, step: usize, record: R) -> Result<(), CheckpointerError> {
-        let bytes = Recorder::<B>::record(&MpkRecorder::default(), record, ());
-        let written = match bytes {
-            Ok(bytes) => self.write(step, &bytes),
-            Err(error) => Err(TrainError::Checkpoint {
-                path: self.folder.step_folder(step as u64).join(self.file_name()),
-                reason: format!("cannot be serialized: {error}"),
-            }),
-        };
+        // Fetching the record from a device that has failed panics; a part that never arrives is waited for for ever.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            match Recorder::<B>::record(&MpkRecorder::default(), record, ()) {
+                Ok(bytes) => self.write(step, &bytes),
+                Err(error) => Err(TrainError::Checkpoint {
+                    path: self.folder.step_folder(step as u64).join(self.file_name()),
+                    reason: format!("cannot be serialized: {error}"),
+                }),
+            }
+        }));
+        let written = written
+            .unwrap_or_else(|panic| Err(TrainError::Panicked { message: panic_text(panic.as_ref()) }));
         self.folder.lock().push(written);
         self.folder.arrived.notify_all();
         // The error travels through the folder; returned here it would only panic in burn-train's thread.
@@ -457,5 +462,42 @@ mod tests {
         assert!(error.contains("optim.mpk: cannot write"), "{error}");
         assert_eq!(folder.complete(), [1]);
         assert!(!folder.step_folder(2).exists());
+    }
+
+    /// What a device that has failed does to whoever fetches from it.
+    struct Unreadable;
+
+    impl<B: Backend> Record<B> for Unreadable {
+        type Item<S: burn::record::PrecisionSettings> = u64;
+
+        fn into_item<S: burn::record::PrecisionSettings>(self) -> u64 {
+            panic!("the device\nis lost")
+        }
+
+        fn from_item<S: burn::record::PrecisionSettings>(_: u64, _: &B::Device) -> Self {
+            Unreadable
+        }
+    }
+
+    #[test]
+    fn a_part_that_panics_is_an_error_and_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Arc::new(CheckpointFolder::new(root.path().into(), 1));
+        save(&folder, 1).unwrap();
+        folder.begin(2).unwrap();
+        for part in PARTS {
+            let checkpointer = PartCheckpointer::new(Arc::clone(&folder), part);
+            // As burn-train does: on a thread of its own, whose end nobody hears of.
+            std::thread::spawn(move || Checkpointer::<Unreadable, Cpu>::save(&checkpointer, 2, Unreadable));
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let finishing = Arc::clone(&folder);
+        std::thread::spawn(move || sender.send(finishing.finish(2, &run(), None)));
+        let finished = receiver.recv_timeout(std::time::Duration::from_secs(60)).expect("it ends");
+        assert!(
+            matches!(&finished, Err(TrainError::Panicked { message }) if message == "the device is lost"),
+            "{finished:?}"
+        );
+        assert_eq!(folder.complete(), [1]);
     }
 }
