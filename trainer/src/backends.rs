@@ -1,16 +1,14 @@
 //! The one place where training meets concrete backends: each is named once, by `impasto_burn::backend`.
 
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::backend::Autodiff;
 use impasto_burn::device::check;
 use impasto_burn::{Device, backend};
 
-use crate::config::TrainPrecision;
+use crate::config::{TrainConfig, TrainPrecision};
 use crate::error::{TrainError, panic_text};
 use crate::job::{Job, Outcome, Request};
 use crate::learn::session::learn;
+use crate::panics::{Noted, with_panics_noted};
 use crate::presets::Preset;
 
 /// The device and the preset of a request that names none: CUDA where this build and this machine have it.
@@ -36,45 +34,42 @@ pub fn train(job: &Job) -> Result<Outcome, TrainError> {
         let reason = "precision bf16 on the CPU, expected f32 there; hint: --precision f32".to_owned();
         return Err(TrainError::Config { reason });
     }
-    let (result, first) = with_panics_noted(|| dispatch(job, device));
-    result.unwrap_or_else(|panic| Err(from_panic(job, first.unwrap_or_else(|| panic_text(panic.as_ref())))))
+    let (ended, noted) = with_panics_noted(|noted| dispatch(job, device, noted));
+    judged(&job.config, ended, noted)
 }
 
-/// Runs `work` with panics kept off stderr, and returns the first one's text: a panic of one of burn-train's threads
-/// is followed by one of ours, which says nothing. With `RUST_BACKTRACE` set, panics are printed as always.
-fn with_panics_noted<T>(work: impl FnOnce() -> T) -> (std::thread::Result<T>, Option<String>) {
-    let first = Arc::new(Mutex::new(None));
-    let noted = Arc::clone(&first);
-    let quiet = std::env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0");
-    let previous = Arc::new(panic::take_hook());
-    let before = Arc::clone(&previous);
-    panic::set_hook(Box::new(move |info| {
-        let text = panic_text(info.payload());
-        // The loader's threads fence what decoders panic about: that is never why a training ends.
-        let fenced = std::thread::current().name().is_some_and(|name| name.starts_with("impasto-data-"));
-        if !fenced {
-            noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-        }
-        if !quiet {
-            before(info);
-        }
-    }));
-    let result = catch_unwind(AssertUnwindSafe(work));
-    panic::set_hook(Box::new(move |info| previous(info)));
-    let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-    (result, first)
+/// What came of a training, and of what its threads panicked about.
+fn judged(
+    config: &TrainConfig,
+    ended: std::thread::Result<Result<Outcome, TrainError>>,
+    noted: Option<String>,
+) -> Result<Outcome, TrainError> {
+    match ended {
+        Err(panic) => Err(from_panic(config, noted.unwrap_or_else(|| panic_text(panic.as_ref())))),
+        // A device may say at last what its thread panicked about first.
+        Ok(Err(TrainError::Panicked { message })) => Err(from_panic(config, noted.unwrap_or(message))),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(outcome)) => match noted {
+            // On a device's thread: its work was not done, and nobody who waited for it was told.
+            Some(message) => Err(TrainError::Doubtful { output: config.output.clone(), message }),
+            None => Ok(outcome),
+        },
+    }
 }
 
-fn dispatch(job: &Job, device: Device) -> Result<Outcome, TrainError> {
+fn dispatch(job: &Job, device: Device, noted: &Noted) -> Result<Outcome, TrainError> {
     match device {
         #[cfg(feature = "flex")]
-        Device::Cpu => learn::<Autodiff<backend::Cpu>>(job, &Default::default(), true),
+        Device::Cpu => learn::<Autodiff<backend::Cpu>>(job, &Default::default(), true, noted),
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => {
-            learn::<Autodiff<backend::Cuda>>(job, &burn::backend::cuda::CudaDevice::new(index), false)
+            let device = burn::backend::cuda::CudaDevice::new(index);
+            learn::<Autodiff<backend::Cuda>>(job, &device, false, noted)
         }
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(index) => learn::<Autodiff<backend::Wgpu>>(job, &backend::wgpu_adapter(index)?, false),
+        Device::Wgpu(index) => {
+            learn::<Autodiff<backend::Wgpu>>(job, &backend::wgpu_adapter(index)?, false, noted)
+        }
         #[allow(unreachable_patterns)] // reachable when a backend is not built
         other => {
             Err(TrainError::Config { reason: format!("device {other}: not in this build of impasto-train") })
@@ -97,9 +92,8 @@ fn is_about_memory(panic: &str) -> bool {
 }
 
 /// Burn reports a full GPU by panicking; whatever it says of memory gets the advice of what to lower.
-fn from_panic(job: &Job, message: String) -> TrainError {
+fn from_panic(config: &TrainConfig, message: String) -> TrainError {
     if is_about_memory(&message) {
-        let config = &job.config;
         return TrainError::OutOfMemory {
             device: config.device.clone(),
             reason: impasto_burn::device::memory_asked_for(&message)
@@ -115,18 +109,31 @@ fn from_panic(job: &Job, message: String) -> TrainError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::strategy::Ending;
+
+    fn outcome() -> Outcome {
+        Outcome { ending: Ending::Finished, seconds: 1.0, style_unpainted: 1.0, style_painted: 0.1 }
+    }
 
     #[test]
-    fn the_first_panic_is_the_one_that_is_told() {
-        let (result, first) = with_panics_noted(|| {
-            let inner = std::thread::spawn(|| panic!("the\nreason")).join();
-            assert!(inner.is_err(), "the thread panicked");
-            panic!("a consequence");
-        });
-        let result: std::thread::Result<()> = result;
-        assert_eq!(panic_text(result.unwrap_err().as_ref()), "a consequence");
-        // Another test's panic may be noted in between, but none of them panics on purpose.
-        assert_eq!(first.as_deref(), Some("the reason"));
+    fn a_training_is_not_well_when_a_thread_of_it_panicked() {
+        let config = TrainConfig { output: "a.safetensors".into(), ..Preset::Cpu.config() };
+        assert_eq!(judged(&config, Ok(Ok(outcome())), None).unwrap(), outcome());
+        let error = judged(&config, Ok(Ok(outcome())), Some("a buffer is lost".into())).unwrap_err().to_string();
+        assert!(error.contains("a.safetensors") && error.contains("a buffer is lost"), "{error}");
+    }
+
+    #[test]
+    fn what_was_panicked_about_first_is_told_whoever_reports_it() {
+        let config = Preset::Cpu.config();
+        let full = || Some("can't allocate buffer of size: 2097152".to_owned());
+        let told = |ended, noted| judged(&config, ended, noted).unwrap_err().to_string();
+        for ended in [Err(Box::new("CallError") as _), Ok(Err(TrainError::Panicked { message: "lost".into() }))] {
+            let error = told(ended, full());
+            assert!(error.contains("2 MiB more") && error.contains("--batch-size"), "{error}");
+        }
+        let error = told(Ok(Err(TrainError::Panicked { message: "out of memory".into() })), None);
+        assert!(error.contains("--batch-size"), "a device's own report is read too: {error}");
     }
 
     #[test]

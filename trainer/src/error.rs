@@ -103,6 +103,18 @@ pub enum TrainError {
         /// Width in force.
         width: usize,
     },
+    /// The training came to its end, but one of its threads panicked and nobody was told.
+    #[error(
+        "{}: the training came to its end, but a part of its work failed on the way ({message}), so the model may be \
+         wrong; hint: judge it by its sample, and please report this",
+        output.display()
+    )]
+    Doubtful {
+        /// The style model.
+        output: PathBuf,
+        /// What the panic said.
+        message: String,
+    },
     /// The training thread panicked, for a reason that is not the device's memory.
     #[error("training failed: {message}; hint: this is an error in impasto or in a driver, please report it")]
     Panicked {

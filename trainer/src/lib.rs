@@ -14,6 +14,7 @@ mod error;
 pub mod job;
 pub mod learn;
 pub mod log;
+mod panics;
 mod presets;
 pub mod report;
 mod resume;

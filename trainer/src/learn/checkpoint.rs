@@ -481,6 +481,7 @@ mod tests {
 
     #[test]
     fn a_part_that_panics_is_an_error_and_not_waited_for() {
+        let _one = crate::panics::ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();
         let folder = Arc::new(CheckpointFolder::new(root.path().into(), 1));
         save(&folder, 1).unwrap();

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use burn::tensor::DType;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::checkpoint::Checkpointer;
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
@@ -12,6 +13,7 @@ use impasto_burn::TransformNet;
 use impasto_checkpoints::StyleModel;
 use impasto_datasets::ValidationPicture;
 
+use crate::config::TrainPrecision;
 use crate::error::TrainError;
 use crate::job::{Job, Outcome};
 use crate::learn::checkpoint::{CheckpointFolder, PartCheckpointer};
@@ -26,6 +28,7 @@ use crate::learn::trainee::Trainee;
 use crate::log::logger::{Journal, JournalLogger};
 use crate::log::progress::ProgressLine;
 use crate::log::row::{Column, IMAGES_PER_SECOND, LEARNING_RATE, STEP};
+use crate::panics::Noted;
 use crate::report::duration_text;
 
 /// How many photos, at least, the losses are balanced on: a single one may be a clear sky.
@@ -34,12 +37,24 @@ const BALANCE_PHOTOS: usize = 16;
 /// Side of the held-out photos, at most: they are painted as a whole.
 const SAMPLE_SIDE: usize = 256;
 
-/// Learns on the backend `B`.
+/// Learns on the backend `B`; `noted` is what its threads panic about.
 ///
 /// # Errors
 /// Any [`TrainError`].
-pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) -> Result<Outcome, TrainError> {
+pub fn learn<B: AutodiffBackend>(
+    job: &Job,
+    device: &B::Device,
+    on_cpu: bool,
+    noted: &Noted,
+) -> Result<Outcome, TrainError> {
     let config = &job.config;
+    if config.precision == TrainPrecision::Bf16 && !B::supports_dtype(device, DType::BF16) {
+        let reason = format!(
+            "precision bf16 on {}, which does not compute in it, expected f32 there; hint: --precision f32",
+            config.device
+        );
+        return Err(TrainError::Config { reason });
+    }
     let reporter = &job.reporter;
     let (done, balance) = match &job.resume {
         Some(manifest) => (manifest.step, manifest.balance.clone()),
@@ -96,6 +111,7 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
         feed: feed.clone(),
         sampler,
         source: job.source.clone(),
+        device: device.clone(),
         on_cpu,
         ending: Arc::clone(&ending),
     };
@@ -116,6 +132,8 @@ pub fn learn<B: AutodiffBackend>(job: &Job, device: &B::Device, on_cpu: bool) ->
     for name in criterion.names().iter().map(String::as_str).chain([STEP]) {
         training = training.metric_valid_numeric(Column::new(name));
     }
+    // The kernels are tuned by now, most of them; what failed at that was not taken.
+    noted.forget();
     let started = Instant::now();
     let result = if job.dashboard {
         reporter.hold();

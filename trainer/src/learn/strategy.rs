@@ -22,7 +22,7 @@ use impasto_checkpoints::{LossBalance, write_atomically};
 use impasto_datasets::Source;
 
 use crate::config::TrainConfig;
-use crate::error::TrainError;
+use crate::error::{TrainError, one_line};
 use crate::learn::checkpoint::{CheckpointFolder, PARTS, PartCheckpointer, RunIdentity};
 use crate::learn::feed::Feed;
 use crate::learn::optimizer::NetworkOptimizer;
@@ -37,7 +37,7 @@ pub type TraineeOptimizer<B> = NetworkOptimizer<Trainee<B>, B>;
 /// burn-train's learning components, as this trainer fills them in.
 pub type Components<B> = LearningComponentsMarker<B, Schedule, Trainee<B>, TraineeOptimizer<B>>;
 
-/// On a GPU the losses are looked at every so many steps: fetching them stops its queue.
+/// On a GPU the losses, and whether its work was done at all, are looked at every so many steps: it stops its queue.
 const GPU_CHECK_EVERY: u64 = 16;
 
 /// A first sample is painted after this time at the latest.
@@ -75,6 +75,8 @@ pub struct Loop<B: AutodiffBackend> {
     pub sampler: Sampler<B::InnerBackend>,
     /// The photos, for the bad ones among them.
     pub source: Source,
+    /// Where it is learned.
+    pub device: B::Device,
     /// Whether the losses are on the host anyway.
     pub on_cpu: bool,
     /// How the loop ended, for whoever launched it.
@@ -186,6 +188,7 @@ impl<B: AutodiffBackend> Loop<B> {
             let output = state.learner.train_step(batch);
             let mut row = output.item;
             if self.on_cpu || step.is_multiple_of(GPU_CHECK_EVERY) {
+                self.check_device()?;
                 self.check_finite(&row, state.saved)?;
             }
             state.learner.optimizer_step(output.grads);
@@ -259,6 +262,7 @@ impl<B: AutodiffBackend> Loop<B> {
         if state.saved == Some(state.step) {
             return Ok(());
         }
+        self.check_device()?;
         if let Some(row) = &state.last {
             self.check_finite(row, state.saved)?;
         }
@@ -286,6 +290,15 @@ impl<B: AutodiffBackend> Loop<B> {
             },
             (error, _) => error,
         }
+    }
+
+    /// Waits for the device: one of its tasks that failed says so here, where it would otherwise leave a tensor as it was.
+    fn check_device(&self) -> Result<(), TrainError> {
+        B::sync(&self.device).map_err(|error| {
+            let text = error.to_string();
+            let message = one_line(text.split("Backtrace:").next().unwrap_or(&text));
+            TrainError::Panicked { message }
+        })
     }
 
     fn check_finite(&self, row: &LazyRow<B::InnerBackend>, saved: Option<u64>) -> Result<(), TrainError> {
