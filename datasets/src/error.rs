@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why no training pictures can be had. A single bad file is never an error: see [`crate::BadFile`].
+/// Why no training pictures can be had. A single bad or missing file is never an error: see [`crate::BadFile`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
@@ -47,6 +47,23 @@ pub enum DatasetError {
         /// The first file that was found to be bad, relative to the folder.
         example: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The photos that were listed can no longer be read.
+    #[error(
+        "{}: the photos can no longer be read, of {tried} that were tried not one, among them {}: {reason}; expected \
+         them as they were listed; hint: check that the disk is mounted and the folder where it was",
+        path.display(),
+        example.display()
+    )]
+    Withheld {
+        /// The folder.
+        path: PathBuf,
+        /// How many photos in a row the system did not give.
+        tried: usize,
+        /// The last of them, relative to the folder.
+        example: PathBuf,
+        /// The system's reason.
         reason: String,
     },
     /// An option is outside its range.

@@ -7,13 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::DatasetError;
 use crate::index::Index;
 use crate::order::shuffled;
-use crate::photo::{Framing, PhotoReader};
+use crate::photo::{Framing, PhotoReader, Unusable};
 use crate::rng::{Purpose, Random, hash};
-use crate::walk::key;
+use crate::walk::{check_folder, key};
 
 /// How many photos are drawn at random in place of a bad one before the rest is tried one by one: with
 /// half of the folder bad, one draw in 65,536 gets that far.
 const RANDOM_REPLACEMENTS: u64 = 16;
+
+/// After so many photos that the system does not give, and none that it does, no others are tried: the disk is gone, and
+/// each try may take it seconds to say so. With half of the photos gone it never gets that far.
+const ENOUGH_WITHHELD: usize = 64;
 
 /// Which photos are kept from training, to validate on. The choice hashes each photo's relative path, so
 /// it depends neither on the seed nor, for a fraction, on which other photos there are.
@@ -75,7 +79,18 @@ struct Shared {
 struct Bad {
     /// In the order in which they were met.
     files: Vec<BadFile>,
+    /// Those that are bad in themselves, and not read again.
     known: HashSet<usize>,
+    /// Those that the system did not give: it may the next time.
+    withheld: HashSet<usize>,
+}
+
+/// What came of reading a photo.
+enum Outcome {
+    Made,
+    Bad,
+    /// With the system's reason.
+    Withheld(String),
 }
 
 impl PhotoFolder {
@@ -155,7 +170,8 @@ impl PhotoFolder {
     /// The picture of this position of the endless shuffled sequence, into `out`. `Ok(false)`: `stopped`.
     ///
     /// A function of the folder, `seed` and `position` alone. That a bad file is remembered changes only
-    /// the time a second meeting takes.
+    /// the time a second meeting takes. A photo that the system does not give is replaced as well, and read again when
+    /// it is its turn again; where it gives none, that is an error.
     pub(crate) fn training_picture(
         &self,
         reader: &mut PhotoReader,
@@ -169,6 +185,8 @@ impl PhotoFolder {
         let planned = shuffled(position % count, count, seed, position / count);
         let mut replacement = Random::new(Purpose::Replacement, seed, position, 0);
         let mut drawn = planned;
+        let mut withheld: Vec<usize> = Vec::new();
+        let mut last = None;
         for attempt in 0..=RANDOM_REPLACEMENTS + count {
             if stopped() {
                 return Ok(false);
@@ -181,9 +199,26 @@ impl PhotoFolder {
             }
             let mut random = Random::new(Purpose::Frame, seed, position, attempt);
             let framing = Framing::Random { along: random.unit(), flip: random.below(2) == 1 };
-            if self.read(reader, photos[drawn as usize], size, framing, out) {
-                return Ok(true);
+            let photo = photos[drawn as usize];
+            match self.read(reader, photo, size, framing, out) {
+                Outcome::Made => return Ok(true),
+                Outcome::Bad => {}
+                Outcome::Withheld(reason) => {
+                    // Where the folder itself is gone, no other photo need be tried.
+                    check_folder(self.root())?;
+                    if !withheld.contains(&photo) {
+                        withheld.push(photo);
+                    }
+                    last = Some((self.shared.photos[photo].clone(), reason));
+                    if withheld.len() >= ENOUGH_WITHHELD {
+                        break;
+                    }
+                }
             }
+        }
+        if let Some((example, reason)) = last {
+            let (path, tried) = (self.root().to_owned(), withheld.len());
+            return Err(DatasetError::Withheld { path, tried, example, reason });
         }
         let first = self.bad().files.first().cloned();
         let (example, reason) = first.map_or_else(Default::default, |bad| (bad.path, bad.reason));
@@ -205,10 +240,11 @@ impl PhotoFolder {
         let photo = self.shared.held_out[rank];
         let mut rgb = vec![0; size as usize * size as usize * 3];
         let name = key(&self.shared.photos[photo]);
-        self.read(reader, photo, size, Framing::Centre, &mut rgb).then_some((name, rgb))
+        let made = self.read(reader, photo, size, Framing::Centre, &mut rgb);
+        matches!(made, Outcome::Made).then_some((name, rgb))
     }
 
-    /// Whether the photo could be read; a bad one is written down.
+    /// Reads a photo; one that cannot be used is written down, once.
     fn read(
         &self,
         reader: &mut PhotoReader,
@@ -216,22 +252,27 @@ impl PhotoFolder {
         size: u32,
         framing: Framing,
         out: &mut [u8],
-    ) -> bool {
+    ) -> Outcome {
         if self.bad().known.contains(&photo) {
-            return false;
+            return Outcome::Bad;
         }
         let relative = &self.shared.photos[photo];
-        match reader.read(&self.shared.root.join(relative), size, framing, out) {
-            Ok(()) => true,
-            Err(reason) => {
-                let mut bad = self.bad();
-                // Two workers may meet the same file at once.
-                if bad.known.insert(photo) {
-                    bad.files.push(BadFile { path: relative.clone(), reason });
-                }
-                false
+        let unusable = match reader.read(&self.shared.root.join(relative), size, framing, out) {
+            Ok(()) => return Outcome::Made,
+            Err(unusable) => unusable,
+        };
+        let mut bad = self.bad();
+        // Two workers may meet the same file at once.
+        let (outcome, reason, new) = match unusable {
+            Unusable::Bad(reason) => (Outcome::Bad, reason, bad.known.insert(photo)),
+            Unusable::Withheld(reason) => {
+                (Outcome::Withheld(reason.clone()), reason, bad.withheld.insert(photo))
             }
+        };
+        if new {
+            bad.files.push(BadFile { path: relative.clone(), reason });
         }
+        outcome
     }
 }
 

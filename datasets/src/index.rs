@@ -53,7 +53,11 @@ struct CacheFile {
 impl Index {
     /// The photos under `root`, less those at or below `leave_out`, from `cache` where that is still true, else from a
     /// walk.
-    pub(crate) fn open(root: &Path, cache: Option<&Path>, leave_out: &[PathBuf]) -> Result<Self, DatasetError> {
+    pub(crate) fn open(
+        root: &Path,
+        cache: Option<&Path>,
+        leave_out: &[PathBuf],
+    ) -> Result<Self, DatasetError> {
         check_folder(root)?;
         let leave_out = real_paths(root, leave_out);
         if let Some(index) = cache.and_then(|cache| read(root, cache, &leave_out)) {

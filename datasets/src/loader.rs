@@ -106,7 +106,7 @@ impl Loader {
     /// The batch of the next step; waits until it is ready.
     ///
     /// # Errors
-    /// [`DatasetError::NothingDecodes`] when no photo is left to train on. The call after an error is for
+    /// Those of [`Source::batch`]: no photo is left to train on, or their disk is gone. The call after an error is for
     /// the step after it.
     pub fn next_batch(&mut self) -> Result<Batch, DatasetError> {
         let mut state = self.shared.lock();

@@ -1,7 +1,7 @@
 //! One file to one square picture: read, decode behind a fence, crop, resize, turn upright.
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -33,6 +33,15 @@ pub(crate) enum Framing {
     },
 }
 
+/// Why a photo cannot be used, in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// A property of the file alone: it is no picture, or a broken one.
+    Bad(String),
+    /// The system does not give its content: it is gone, or the disk, the network or a permission is.
+    Withheld(String),
+}
+
 /// What a worker keeps between photos: buffers, so that steady work allocates little.
 #[derive(Default)]
 pub(crate) struct PhotoReader {
@@ -42,18 +51,18 @@ pub(crate) struct PhotoReader {
 
 impl PhotoReader {
     /// Writes the framed square of the photo at `path` into `out`: `size`·`size` RGB pixels.
-    ///
-    /// The reason of a failure is a property of the file alone, in one line.
     pub(crate) fn read(
         &mut self,
         path: &Path,
         size: u32,
         framing: Framing,
         out: &mut [u8],
-    ) -> Result<(), String> {
-        read_file(path, &mut self.bytes)?;
-        let (photo, orientation) = fenced(|| decode(&self.bytes))?;
-        fenced(|| frame(&mut self.resizer, &photo, size, framing, out))?;
+    ) -> Result<(), Unusable> {
+        let withheld = |error: io::Error| Unusable::Withheld(one_line(&error.to_string()));
+        read_file(path, &mut self.bytes).map_err(withheld)?;
+        check_length(&self.bytes).map_err(Unusable::Bad)?;
+        let (photo, orientation) = fenced(|| decode(&self.bytes)).map_err(Unusable::Bad)?;
+        fenced(|| frame(&mut self.resizer, &photo, size, framing, out)).map_err(Unusable::Bad)?;
         // The square is turned instead of the photo, which is far larger; where along the longer side
         // it lies is random or the middle, so turning first would give the same pictures.
         turn(orientation, size, out);
@@ -64,10 +73,13 @@ impl PhotoReader {
     }
 }
 
-fn read_file(path: &Path, bytes: &mut Vec<u8>) -> Result<(), String> {
+fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
     bytes.clear();
-    let file = File::open(path).map_err(|error| one_line(&error.to_string()))?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(bytes).map_err(|error| one_line(&error.to_string()))?;
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(bytes)?;
+    Ok(())
+}
+
+fn check_length(bytes: &[u8]) -> Result<(), String> {
     match bytes.len() as u64 {
         0 => Err("the file is empty".to_owned()),
         len if len > MAX_FILE_BYTES => Err(format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20)),

@@ -68,7 +68,8 @@ impl Source {
     /// place of a bad photo is taken by another one, chosen by the same numbers.
     ///
     /// # Errors
-    /// [`DatasetError::NothingDecodes`], and [`DatasetError::Config`] for a batch that is empty or larger
+    /// [`DatasetError::NothingDecodes`]; [`DatasetError::Withheld`] and [`DatasetError::Unreadable`] when the photos, or
+    /// their folder, are no longer there to be read; [`DatasetError::Config`] for a batch that is empty or larger
     /// than [`MAX_BATCH_BYTES`].
     pub fn batch(
         &self,

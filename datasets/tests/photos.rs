@@ -214,6 +214,67 @@ fn a_photo_that_vanishes_after_listing_is_replaced() {
 }
 
 #[test]
+fn a_photo_that_comes_back_is_used_again() {
+    let root = tempfile::tempdir().unwrap();
+    put_good(root.path());
+    let before = Source::from(open(root.path())).batch(0, 0, 8, 16).unwrap();
+    let folder = open(root.path());
+    let source = Source::from(folder.clone());
+    fs::rename(root.path().join("part0"), root.path().join("elsewhere")).unwrap();
+    assert_ne!(source.batch(0, 0, 8, 16).unwrap(), before);
+    fs::rename(root.path().join("elsewhere"), root.path().join("part0")).unwrap();
+    assert_eq!(source.batch(0, 0, 8, 16).unwrap(), before);
+    assert_eq!(folder.bad_count(), 3, "each is named once");
+}
+
+/// A disk that was taken away leaves its mount point, an empty folder, or nothing.
+#[test]
+fn photos_that_are_all_gone_are_no_bad_photos() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("photos");
+    for i in 0..300 {
+        put(&root, &format!("{i}.png"), &encoded(picture(20, 20, 5), ImageFormat::Png));
+    }
+    put(&root, "bad.jpg", b"nothing");
+    let folder = open(&root);
+    let source = Source::from(folder.clone());
+    source.batch(0, 0, 1, 16).unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    let gone = source.batch(0, 1, 1, 16).unwrap_err();
+    assert!(matches!(gone, DatasetError::Unreadable { .. }), "{gone}");
+    fs::create_dir(&root).unwrap();
+    let empty = source.batch(0, 1, 1, 16).unwrap_err();
+    // The bad photo may or may not have been met before the 64th that is missing.
+    assert!(matches!(&empty, DatasetError::Withheld { tried: 64, .. }), "{empty}");
+    for message in [gone.to_string(), empty.to_string()] {
+        assert!(message.contains(&root.display().to_string()) && message.contains("hint: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+/// What is no file any more can be read by nobody, root included.
+#[test]
+fn few_photos_that_cannot_be_read_are_tried_to_the_last() {
+    let root = tempfile::tempdir().unwrap();
+    put_good(root.path());
+    let folder = open(root.path());
+    let source = Source::from(folder.clone());
+    for photo in ["part0/0.jpg", "part0/3.png", "part0/6.jpg", "part1/1.png", "part1/4.jpg", "part1/7.png"] {
+        fs::remove_file(root.path().join(photo)).unwrap();
+        fs::create_dir(root.path().join(photo)).unwrap();
+    }
+    fs::remove_file(root.path().join("part2/2.jpg")).unwrap();
+    // One of eight is left.
+    let batch = source.batch(0, 0, 8, 16).unwrap();
+    let left = only("a.png", &fs::read(root.path().join("part2/5.png")).unwrap()).unwrap();
+    let red = |square: &[u8]| square.iter().step_by(3).map(|&red| u32::from(red)).sum::<u32>() / 256;
+    assert!(batch.images.chunks_exact(16 * 16 * 3).all(|square| red(square) == red(&left)));
+    fs::remove_file(root.path().join("part2/5.png")).unwrap();
+    let error = source.batch(0, 0, 8, 16).unwrap_err();
+    assert!(matches!(&error, DatasetError::Withheld { tried: 8, .. }), "{error}");
+}
+
+#[test]
 fn real_photos_all_decode() {
     let Some(data) = test_data("real photos") else { return };
     let folder = open(&data.join("photos/train"));

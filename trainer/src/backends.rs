@@ -119,7 +119,8 @@ mod tests {
     fn a_training_is_not_well_when_a_thread_of_it_panicked() {
         let config = TrainConfig { output: "a.safetensors".into(), ..Preset::Cpu.config() };
         assert_eq!(judged(&config, Ok(Ok(outcome())), None).unwrap(), outcome());
-        let error = judged(&config, Ok(Ok(outcome())), Some("a buffer is lost".into())).unwrap_err().to_string();
+        let error =
+            judged(&config, Ok(Ok(outcome())), Some("a buffer is lost".into())).unwrap_err().to_string();
         assert!(error.contains("a.safetensors") && error.contains("a buffer is lost"), "{error}");
     }
 
@@ -128,7 +129,9 @@ mod tests {
         let config = Preset::Cpu.config();
         let full = || Some("can't allocate buffer of size: 2097152".to_owned());
         let told = |ended, noted| judged(&config, ended, noted).unwrap_err().to_string();
-        for ended in [Err(Box::new("CallError") as _), Ok(Err(TrainError::Panicked { message: "lost".into() }))] {
+        for ended in
+            [Err(Box::new("CallError") as _), Ok(Err(TrainError::Panicked { message: "lost".into() }))]
+        {
             let error = told(ended, full());
             assert!(error.contains("2 MiB more") && error.contains("--batch-size"), "{error}");
         }

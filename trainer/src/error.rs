@@ -103,6 +103,14 @@ pub enum TrainError {
         /// Width in force.
         width: usize,
     },
+    /// The dataset gave pictures, and then no more.
+    #[error("{failure}; {kept}")]
+    Starved {
+        /// Why.
+        failure: impasto_datasets::DatasetError,
+        /// Which checkpoint is there, and how to go on with it.
+        kept: String,
+    },
     /// The training came to its end, but one of its threads panicked and nobody was told.
     #[error(
         "{}: the training came to its end, but a part of its work failed on the way ({message}), so the model may be \

@@ -46,7 +46,9 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_shell_reads_the_paths_back() {
-        for name in ["my style.safetensors", "it's.safetensors", "$HOME;.safetensors", "a\\b", "夜.safetensors"] {
+        for name in
+            ["my style.safetensors", "it's.safetensors", "$HOME;.safetensors", "a\\b", "夜.safetensors"]
+        {
             let command = format!("printf %s {}", quoted(Path::new(name)));
             let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), name);

@@ -168,7 +168,8 @@ fn moved_photos_and_a_moved_painting_are_gone_on_with() {
     let output = resume(&["--dataset", "moved/pictures"]);
     assert_success(&output);
     let text = stderr(&output);
-    for part in ["style (was style.png, now moved/painting.png)", "dataset (was photos, now moved/pictures)"] {
+    for part in ["style (was style.png, now moved/painting.png)", "dataset (was photos, now moved/pictures)"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     // The new places are kept.
@@ -233,6 +234,36 @@ fn a_changed_style_picture_is_found_out() {
     command.arg("--resume");
     let error = error_line(&run(command));
     assert!(error.contains("the style picture's content"), "{error}");
+}
+
+/// A disk that is taken away in the middle of a run costs nothing but the time until it is back.
+#[test]
+fn photos_that_vanish_end_the_run_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    for name in ["1.png", "2.png", "3.png"] {
+        common::save_picture(&photos.join(name), 48, 40);
+    }
+    let flags = ["--steps", "1000", "--steps-per-checkpoint", "1000", "--dataset", "photos"];
+    let child = tiny(folder.path(), &flags).spawn().unwrap();
+    wait_for_steps(&folder.path().join("a.log/train.csv"));
+    fs::rename(&photos, folder.path().join("away")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let error = error_line(&output);
+    let saved = newest_checkpoint(folder.path()).unwrap();
+    assert!(saved > 2, "{error}");
+    let go_on = format!("step {saved} is saved, go on with: impasto-train -o a.safetensors --resume");
+    for part in ["photos: cannot read the folder of photos", &go_on] {
+        assert!(error.contains(part), "{error}");
+    }
+    fs::rename(folder.path().join("away"), &photos).unwrap();
+    let mut command = common::train(folder.path());
+    command.args(["-o", "a.safetensors", "--resume"]);
+    assert_success(&run(command));
+    let csv = fs::read_to_string(folder.path().join("a.log/train.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 1000);
 }
 
 /// Runs until some steps are taken, presses Ctrl-C, and returns what was printed.

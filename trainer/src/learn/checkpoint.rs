@@ -359,8 +359,8 @@ impl<R: Record<B>, B: Backend> Checkpointer<R, B> for PartCheckpointer {
                 }),
             }
         }));
-        let written = written
-            .unwrap_or_else(|panic| Err(TrainError::Panicked { message: panic_text(panic.as_ref()) }));
+        let written =
+            written.unwrap_or_else(|panic| Err(TrainError::Panicked { message: panic_text(panic.as_ref()) }));
         self.folder.lock().push(written);
         self.folder.arrived.notify_all();
         // The error travels through the folder; returned here it would only panic in burn-train's thread.

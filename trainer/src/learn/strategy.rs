@@ -19,7 +19,7 @@ use burn::train::{
     TrainingComponents, TrainingItem, ValidLoader,
 };
 use impasto_checkpoints::{LossBalance, write_atomically};
-use impasto_datasets::Source;
+use impasto_datasets::{DatasetError, Source};
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, one_line};
@@ -30,6 +30,7 @@ use crate::learn::sample::{Sampler, latest_sample};
 use crate::learn::schedule::Schedule;
 use crate::learn::trainee::Trainee;
 use crate::log::row::{IMAGES_PER_SECOND, LEARNING_RATE, LazyRow};
+use crate::resume::resume_command;
 
 /// The optimizer, as burn-train steps it.
 pub type TraineeOptimizer<B> = NetworkOptimizer<Trainee<B>, B>;
@@ -132,12 +133,13 @@ impl<B: AutodiffBackend> Loop<B> {
             return self.nothing_left(state);
         }
         while state.step < self.config.steps {
-            self.epoch(state, train, interrupter)?;
-            let epoch = self.epoch_number(state.step.saturating_sub(1));
-            state.processor.process_train(LearnerEvent::EndEpoch(epoch));
-            self.validate(state, valid, epoch);
-            self.name_bad_files(state);
-            self.save(state)?;
+            let starved = self.epoch(state, train, interrupter)?;
+            let unsaved = state.step > state.saved.unwrap_or(0);
+            let saved = if unsaved { self.end_epoch(state, valid) } else { Ok(()) };
+            if let Some(failure) = starved {
+                return Err(self.starved(failure, saved, state.saved));
+            }
+            saved?;
             if interrupter.should_stop() && state.step < self.config.steps {
                 return Ok(Ending::Interrupted(state.step));
             }
@@ -168,20 +170,21 @@ impl<B: AutodiffBackend> Loop<B> {
         Progress::new(self.epoch_number(step), epochs)
     }
 
-    /// The steps up to the end of the epoch or of the run.
+    /// The steps up to the end of the epoch or of the run, or for as long as there are photos: why there are no more is
+    /// what is returned then.
     fn epoch(
         &self,
         state: &mut State<'_, B>,
         train: &TrainLoader<Components<B>>,
         interrupter: &Interrupter,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Option<DatasetError>, TrainError> {
         let per_epoch = self.config.steps_per_checkpoint;
         let mut batches = train.iter();
         let mut before = Instant::now();
         loop {
             let Some(batch) = batches.next() else {
                 // A whole epoch ends below, so the data did; the loader knows why.
-                return self.feed.failure().map_or(Ok(()), |failure| Err(failure.into()));
+                return Ok(self.feed.failure());
             };
             let step = batch.step;
             state.learner.lr_step();
@@ -217,9 +220,22 @@ impl<B: AutodiffBackend> Loop<B> {
                 || state.step == self.config.steps
                 || interrupter.should_stop()
             {
-                return Ok(());
+                return Ok(None);
             }
         }
+    }
+
+    /// What is seen and kept of the steps that were taken.
+    fn end_epoch(
+        &self,
+        state: &mut State<'_, B>,
+        valid: &ValidLoader<Components<B>>,
+    ) -> Result<(), TrainError> {
+        let epoch = self.epoch_number(state.step.saturating_sub(1));
+        state.processor.process_train(LearnerEvent::EndEpoch(epoch));
+        self.validate(state, valid, epoch);
+        self.name_bad_files(state);
+        self.save(state)
     }
 
     /// Measures the held-out photos: one row, their mean.
@@ -276,6 +292,18 @@ impl<B: AutodiffBackend> Loop<B> {
             .map_err(|error| self.kept(error, state.saved))?;
         state.saved = Some(state.step);
         self.sampler.write_model(&model)
+    }
+
+    /// The photos are gone, perhaps for a while only: what was learned up to there is kept.
+    fn starved(&self, failure: DatasetError, saved: Result<(), TrainError>, last: Option<u64>) -> TrainError {
+        let kept = match (saved, last) {
+            (Ok(()), Some(step)) => {
+                format!("step {step} is saved, go on with: {}", resume_command(&self.config))
+            }
+            (Ok(()), None) => "no step was taken".to_owned(),
+            (Err(error), _) => format!("what was learned could not be saved either: {error}"),
+        };
+        TrainError::Starved { failure, kept }
     }
 
     /// Says which checkpoint is still there when one could not be written.
