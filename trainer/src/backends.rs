@@ -112,7 +112,7 @@ mod tests {
     use crate::learn::strategy::Ending;
 
     fn outcome() -> Outcome {
-        Outcome { ending: Ending::Finished, seconds: 1.0, style_unpainted: 1.0, style_painted: 0.1 }
+        Outcome { ending: Ending::Finished, seconds: 1.0, style_distance: None }
     }
 
     #[test]

@@ -104,7 +104,7 @@ settings! {
     [long] keep_last: usize = usize,
     /// Steps between painted samples.
     [long] sample_every: u64 = u64,
-    /// Held-out photos that are painted and measured.
+    /// Held-out photos that are painted and measured; 0 for no samples and no measure.
     [long] validation_photos: usize = usize,
     /// What moves the weights.
     [long, value_enum] optimizer: OptimizerKind = OptimizerKind,
@@ -140,7 +140,7 @@ settings! {
     [long] tv_weight: f64 = f64,
     /// Weight of the stability loss; 0 leaves its second pass out.
     [long] stability_weight: f64 = f64,
-    /// Standard deviation of the stability loss's noise, in grey levels of 255.
+    /// Standard deviation of the stability loss's noise, in grey levels of 255, above 0.
     [long] stability_noise: f64 = f64,
     /// Largest shift of the stability loss, in pixels.
     [long] stability_shift: usize = usize,
@@ -150,7 +150,7 @@ settings! {
     [long] seed: u64 = u64,
     /// Threads that load photos; 0 for one a core.
     [long] workers: usize = usize,
-    /// Train on this many photos only, again and again; 0 for all.
+    /// Train on this many photos only, again and again, also within a batch; 0 for all.
     [long] overfit: usize = usize,
     /// Folder for TensorBoard and the CSV [default: beside the output].
     [long, value_name = "FOLDER"] log_dir: Option<PathBuf> = PathBuf,
@@ -348,6 +348,11 @@ impl TrainConfig {
             let expected = "at most a quarter of image_size less 4";
             return Err(out_of_range("stability_shift", &self.stability_shift.to_string(), expected));
         }
+        if self.stability_weight != 0.0 && self.stability_noise == 0.0 {
+            // The term is a ratio to the noise: without it there is no scale, with shifts or not.
+            let expected = "more than 0 grey levels; hint: stability_weight 0 leaves the stability loss out";
+            return Err(out_of_range("stability_noise", "0", expected));
+        }
         if !(self.output_gain.is_finite() && self.output_gain > 0.0) {
             return Err(out_of_range("output_gain", &self.output_gain.to_string(), "a positive number"));
         }
@@ -444,12 +449,13 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_named() {
         type Change = fn(&mut TrainConfig);
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 7] = [
             ("steps", |c| c.steps = 0),
             ("image_size", |c| c.image_size = 8),
             ("learning_rate", |c| c.learning_rate = f64::NAN),
             ("style_weight", |c| c.style_weight = -1.0),
             ("style_layers", |c| c.style_layers = "relu1_1=-1".parse().unwrap()),
+            ("stability_noise", |c| (c.stability_weight, c.stability_noise) = (0.02, 0.0)),
             ("stability_shift", |c| {
                 c.stability_weight = 1.0;
                 c.stability_shift = c.image_size;

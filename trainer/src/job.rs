@@ -67,10 +67,17 @@ pub struct Outcome {
     pub ending: Ending,
     /// Time in the loop.
     pub seconds: f64,
-    /// Mean distance of the held-out photos to the style, unpainted.
-    pub style_unpainted: f64,
-    /// The same of the painted ones.
-    pub style_painted: f64,
+    /// How far the held-out photos are from the style, if there are any.
+    pub style_distance: Option<StyleDistance>,
+}
+
+/// Mean distances of pictures to the style: the weighted style loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StyleDistance {
+    /// Of the photos as they are.
+    pub unpainted: f64,
+    /// Of the same, painted.
+    pub painted: f64,
 }
 
 impl Job {

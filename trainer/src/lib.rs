@@ -22,7 +22,7 @@ pub mod style_picture;
 
 pub use backends::train;
 pub use error::TrainError;
-pub use job::{Job, Outcome, Request};
+pub use job::{Job, Outcome, Request, StyleDistance};
 pub use presets::Preset;
 pub use resume::resume_command;
 

@@ -171,6 +171,7 @@ fn bad_input_is_one_line_that_says_what_was_expected() {
         (&["--loss-net", "vgg16", "--offline"], &["--loss-weights", "random-vgg16"]),
         (&["--loss-weights", "wrong.safetensors"], &["random-vgg16", "wrong.safetensors"]),
         (&["--steps", "0"], &["steps is 0", "at least 1"]),
+        (&["--stability-noise", "0"], &["stability_noise is 0", "more than 0", "stability_weight 0"]),
         (&["--width", "100000"], &["width is 100000", "at most 256"]),
         (&["--config", "unknown.toml"], &["unknown.toml", "line 1", "stepz"]),
         (&["--config", "none.toml"], &["none.toml", "cannot read"]),
@@ -274,6 +275,23 @@ fn overfitting_few_photos_lowers_their_loss() {
         text.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().parse().unwrap()).collect();
     assert_eq!(totals.len(), 30);
     assert!(totals[29] < 0.7 * totals[0], "{} to {}", totals[0], totals[29]);
+}
+
+#[test]
+fn without_validation_photos_there_is_no_sample_and_no_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--steps", "2", "--sample-every", "1", "--validation-photos", "0"];
+    let output = run(tiny(folder.path(), &flags));
+    assert_success(&output);
+    let text = stderr(&output);
+    assert!(text.contains("learned in 2 steps"), "{text}");
+    assert!(!text.contains("NaN") && !text.contains("sample") && !text.contains("distance"), "{text}");
+    assert!(!folder.path().join("a.sample.png").exists());
+
+    let mut smoke = train(folder.path());
+    smoke.args(["--smoke", "--validation-photos", "0"]);
+    let error = error_line(&run(smoke));
+    assert!(error.contains("validation_photos is 0, expected at least 1 with --smoke"), "{error}");
 }
 
 #[test]

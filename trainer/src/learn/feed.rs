@@ -38,21 +38,33 @@ pub fn to_tensor<B: Backend>(
     Tensor::from_data(TensorData::new(planes, [batch, 3, height, width]), device)
 }
 
-/// Where batches come from: the loader's threads, or the few batches of `--overfit`.
+/// Where batches come from: the loader's threads, or the few photos of `--overfit`, round and round.
 enum Batches {
     Endless(Box<Loader>),
-    Few { batches: Vec<Batch>, next: u64 },
+    Few { photos: Vec<Vec<u8>>, batch_size: usize, image_size: u32, next: u64 },
 }
 
 impl Batches {
+    /// The first `config.overfit` photos of the run, which a batch repeats where it has room for more.
+    fn few(source: &Source, config: &TrainConfig, next: u64) -> Result<Self, DatasetError> {
+        let (batch_size, image_size) = (config.batch_size, config.image_size as u32);
+        let photos = (0..config.overfit as u64)
+            .map(|photo| Ok(source.batch(config.seed, photo, 1, image_size)?.images))
+            .collect::<Result<_, DatasetError>>()?;
+        Ok(Batches::Few { photos, batch_size, image_size, next })
+    }
+
     fn next(&mut self) -> Result<Batch, DatasetError> {
         match self {
             Batches::Endless(loader) => loader.next_batch(),
-            Batches::Few { batches, next } => {
-                let mut batch = batches[(*next % batches.len() as u64) as usize].clone();
-                batch.step = *next;
+            Batches::Few { photos, batch_size, image_size, next } => {
+                let step = *next;
                 *next += 1;
-                Ok(batch)
+                let first = step.wrapping_mul(*batch_size as u64);
+                let photo =
+                    |i: u64| photos[(first.wrapping_add(i) % photos.len() as u64) as usize].as_slice();
+                let images = (0..*batch_size as u64).flat_map(photo).copied().collect();
+                Ok(Batch { step, batch_size: *batch_size, image_size: *image_size, images })
             }
         }
     }
@@ -93,16 +105,12 @@ impl<B: AutodiffBackend> Feed<B> {
         criterion: Arc<Criterion<B::InnerBackend>>,
         device: B::Device,
     ) -> Result<Self, DatasetError> {
-        let image_size = config.image_size as u32;
         let batches = if config.overfit > 0 {
-            let count = config.overfit.div_ceil(config.batch_size) as u64;
-            let batches =
-                (0..count).map(|step| source.batch(config.seed, step, config.batch_size, image_size));
-            Batches::Few { batches: batches.collect::<Result<_, _>>()?, next: next_step }
+            Batches::few(source, config, next_step)?
         } else {
             let loader = LoaderConfig {
                 batch_size: config.batch_size,
-                image_size,
+                image_size: config.image_size as u32,
                 seed: config.seed,
                 start_step: next_step,
                 workers: config.workers,
@@ -254,8 +262,30 @@ impl<B: Backend> DataLoader<B, ValidBatch<B>> for HeldOut<B> {
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
+    use impasto_datasets::DeadLeaves;
 
     use super::*;
+    use crate::presets::Preset;
+
+    #[test]
+    fn overfitting_knows_no_more_photos_than_it_was_told() {
+        let source = Source::from(DeadLeaves::default());
+        // The numbers of the photos of two steps, by what they show.
+        let shown = |overfit, batch_size| {
+            let config = TrainConfig { overfit, batch_size, image_size: 16, ..Preset::Cpu.config() };
+            let all = source.batch(config.seed, 0, 5, 16).unwrap().images;
+            let mut batches = Batches::few(&source, &config, 7).unwrap();
+            [7, 8].map(|step| {
+                let batch = batches.next().unwrap();
+                assert_eq!((batch.step, batch.batch_size), (step, batch_size));
+                let same = |photo: &[u8]| all.chunks(768).position(|known| known == photo).unwrap();
+                batch.images.chunks(768).map(same).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(shown(1, 4), [[0, 0, 0, 0], [0, 0, 0, 0]]);
+        assert_eq!(shown(3, 2), [[2, 0], [1, 2]]);
+        assert_eq!(shown(5, 1), [[2], [3]]);
+    }
 
     #[test]
     fn pixels_become_planes() {

@@ -46,6 +46,9 @@ impl<B: Backend> Sampler<B> {
     /// Paints the photos at a step: one picture with each photo above its painting, beside the output, in the
     /// log folder and in TensorBoard. What cannot be written is a warning.
     pub fn paint(&self, step: u64, net: &TransformNet<B>) {
+        if self.photos.is_empty() {
+            return; // as it was asked for
+        }
         let mut pairs = Vec::new();
         for (name, photo) in &self.photos {
             let painted = to_frame(net.forward_in(photo.clone(), self.compute));

@@ -15,7 +15,7 @@ use impasto_datasets::ValidationPicture;
 
 use crate::config::TrainPrecision;
 use crate::error::TrainError;
-use crate::job::{Job, Outcome};
+use crate::job::{Job, Outcome, StyleDistance};
 use crate::learn::checkpoint::{CheckpointFolder, PartCheckpointer};
 use crate::learn::criterion::Criterion;
 use crate::learn::feed::{Feed, HeldOut, to_tensor};
@@ -148,11 +148,12 @@ pub fn learn<B: AutodiffBackend>(
     let seconds = started.elapsed().as_secs_f64();
     let ending = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
     let ending = ending.unwrap_or(Err(TrainError::Panicked { message: "the loop never began".into() }))?;
-    let distances = style_distances(&criterion, &held_out, &result.model)?;
-    Ok(Outcome { ending, seconds, style_unpainted: distances[0], style_painted: distances[1] })
+    let style_distance = style_distance(&criterion, &held_out, &result.model)?;
+    Ok(Outcome { ending, seconds, style_distance })
 }
 
-/// The held-out photos; a folder too small to hold any out is validated on what it is trained on.
+/// The held-out photos; a folder too small to hold any out, and the few photos of `--overfit`, are validated on what is
+/// trained on.
 fn validation_pictures(job: &Job) -> Result<Vec<ValidationPicture>, TrainError> {
     let config = &job.config;
     let side = config.image_size.clamp(64, SAMPLE_SIDE) as u32;
@@ -160,12 +161,12 @@ fn validation_pictures(job: &Job) -> Result<Vec<ValidationPicture>, TrainError> 
     let mut pictures: Vec<ValidationPicture> =
         if config.overfit > 0 { Vec::new() } else { job.source.validation(side)?.take(wanted).collect() };
     if pictures.is_empty() && wanted > 0 {
-        let batch = job.source.batch(config.seed, 0, config.batch_size, side)?;
+        let trained_on = if config.overfit > 0 { config.overfit } else { config.batch_size };
+        let batch = job.source.batch(config.seed, 0, trained_on.min(wanted), side)?;
         let bytes = (side * side * 3) as usize;
         pictures = batch
             .images
             .chunks_exact(bytes)
-            .take(wanted)
             .enumerate()
             .map(|(i, rgb)| ValidationPicture {
                 name: format!("training/{i}"),
@@ -247,18 +248,19 @@ fn estimate<B: AutodiffBackend>(
 }
 
 /// The held-out photos' distance to the style, unpainted and painted: the weighted style losses' mean.
-fn style_distances<B: burn::tensor::backend::Backend>(
+fn style_distance<B: burn::tensor::backend::Backend>(
     criterion: &Criterion<B>,
     held_out: &HeldOut<B>,
     model: &Trainee<B>,
-) -> Result<[f64; 2], TrainError> {
-    let mut sums = [0.0; 2];
-    for (_, photo) in held_out.photos() {
+) -> Result<Option<StyleDistance>, TrainError> {
+    let photos = held_out.photos();
+    let mut sum = StyleDistance { unpainted: 0.0, painted: 0.0 };
+    for (_, photo) in photos {
+        sum.unpainted += criterion.style_distance(photo.clone())?;
         let painted = model.net.forward_in(photo.clone(), criterion.compute_type());
-        for (sum, picture) in sums.iter_mut().zip([photo.clone(), painted]) {
-            *sum += criterion.style_distance(picture)?;
-        }
+        sum.painted += criterion.style_distance(painted)?;
     }
-    let count = held_out.photos().len().max(1) as f64;
-    Ok(sums.map(|sum| sum / count))
+    let count = photos.len() as f64;
+    let mean = StyleDistance { unpainted: sum.unpainted / count, painted: sum.painted / count };
+    Ok((!photos.is_empty()).then_some(mean))
 }

@@ -18,7 +18,7 @@ const STREAM: u64 = 0x7374_6162;
 /// A shift and noise, drawn from (seed, step) alone.
 ///
 /// The loss is `max(0, E[(N(S(x) + n) − S(N(x)))²] / E[n²] − 1)`: N the network, S the shift (a crop whose corner
-/// moves), n the noise, and the mean over what both see. It is 0 while the painting changes no more than the photo.
+/// moves), n the noise (settings without any are refused: it is the scale), and the mean over what both see. It is 0 while the painting changes no more than the photo.
 #[derive(Debug, Clone)]
 pub struct Disturbance<B: Backend> {
     top: usize,
@@ -33,7 +33,7 @@ pub struct Disturbance<B: Backend> {
 impl<B: Backend> Disturbance<B> {
     /// The disturbance of a step; `None` when the settings leave the stability loss out.
     pub fn draw(config: &TrainConfig, step: u64, device: &B::Device) -> Option<Self> {
-        if config.stability_weight == 0.0 || config.stability_noise == 0.0 {
+        if config.stability_weight == 0.0 {
             return None;
         }
         let mut random = ChaCha8Rng::seed_from_u64(config.seed ^ STREAM);

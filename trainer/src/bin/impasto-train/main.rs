@@ -15,7 +15,7 @@ use impasto_trainer::config::TrainConfig;
 use impasto_trainer::learn::sample::latest_sample;
 use impasto_trainer::learn::strategy::Ending;
 use impasto_trainer::report::{Reporter, duration_text};
-use impasto_trainer::{Job, Outcome, TrainError, resume_command};
+use impasto_trainer::{Job, Outcome, StyleDistance, TrainError, resume_command};
 
 use args::Args;
 
@@ -53,13 +53,18 @@ fn run(args: &Args) -> Result<ExitCode, TrainError> {
     stop_on_ctrl_c(&interrupter);
     let reporter = Reporter::new(args.quiet);
     let job = Job::prepare(&request, preset, &device, reporter.clone(), interrupter)?;
+    if args.smoke && job.config.validation_photos == 0 {
+        let reason =
+            "validation_photos is 0, expected at least 1 with --smoke, which measures them".to_owned();
+        return Err(TrainError::Config { reason });
+    }
     let outcome = impasto_trainer::train(&job)?;
     report(&job, &outcome, &reporter);
     if let Ending::Interrupted(_) = outcome.ending {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     if args.smoke {
-        check_smoke(&outcome)?;
+        check_smoke(outcome.style_distance)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -103,26 +108,27 @@ fn report(job: &Job, outcome: &Outcome, reporter: &Reporter) {
         }
     }
     if !matches!(outcome.ending, Ending::Interrupted(_)) {
-        reporter.note(&format!("sample: {}", latest_sample(config).display()));
+        if config.validation_photos > 0 {
+            reporter.note(&format!("sample: {}", latest_sample(config).display()));
+        }
         reporter.note(&format!("settings: {}", config.settings_file().display()));
     }
-    reporter.note(&format!(
-        "distance of the validation photos to the style: unpainted {:.4}, painted {:.4} ({:.0} %)",
-        outcome.style_unpainted,
-        outcome.style_painted,
-        100.0 * outcome.style_painted / outcome.style_unpainted
-    ));
+    if let Some(StyleDistance { unpainted, painted }) = outcome.style_distance {
+        reporter.note(&format!(
+            "distance of the validation photos to the style: unpainted {unpainted:.4}, painted {painted:.4} ({:.0} %)",
+            100.0 * painted / unpainted
+        ));
+    }
 }
 
 /// The smoke test's question: are the painted photos at most half as far from the style as the unpainted ones?
-fn check_smoke(outcome: &Outcome) -> Result<(), TrainError> {
-    if outcome.style_painted <= 0.5 * outcome.style_unpainted {
-        return Ok(());
-    }
-    Err(TrainError::Smoke {
-        reason: format!(
-            "painted photos are at {:.4} from the style, unpainted at {:.4}; expected at most half",
-            outcome.style_painted, outcome.style_unpainted
+fn check_smoke(distance: Option<StyleDistance>) -> Result<(), TrainError> {
+    let reason = match distance {
+        Some(StyleDistance { unpainted, painted }) if painted <= 0.5 * unpainted => return Ok(()),
+        Some(StyleDistance { unpainted, painted }) => format!(
+            "painted photos are at {painted:.4} from the style, unpainted at {unpainted:.4}; expected at most half"
         ),
-    })
+        None => "no photo was measured, expected at least one".to_owned(),
+    };
+    Err(TrainError::Smoke { reason })
 }
