@@ -7,9 +7,11 @@ use impasto_burn::{Device, backend};
 use crate::config::{TrainConfig, TrainPrecision};
 use crate::error::{TrainError, panic_text};
 use crate::job::{Job, Outcome, Request};
+use crate::learn::checkpoint::CheckpointFolder;
 use crate::learn::session::learn;
 use crate::panics::{Noted, with_panics_noted};
 use crate::presets::Preset;
+use crate::resume::resume_command;
 
 /// The device and the preset of a request that names none: CUDA where this build and this machine have it.
 pub fn defaults(request: &Request) -> (String, Preset) {
@@ -50,9 +52,12 @@ fn judged(
         Ok(Err(TrainError::Panicked { message })) => Err(from_panic(config, noted.unwrap_or(message))),
         Ok(Err(error)) => Err(error),
         Ok(Ok(outcome)) => match noted {
-            // On a device's thread: its work was not done, and nobody who waited for it was told.
-            Some(message) => Err(TrainError::Doubtful { output: config.output.clone(), message }),
-            None => Ok(outcome),
+            // On a device's thread: its work was not done, and nobody who waited for it was told. (The dashboard's k may
+            // come when there was nothing left to end.)
+            Some(message) if !message.contains(KILLED) => {
+                Err(TrainError::Doubtful { output: config.output.clone(), message })
+            }
+            _ => Ok(outcome),
         },
     }
 }
@@ -91,8 +96,27 @@ fn is_about_memory(panic: &str) -> bool {
     SIGNS.iter().any(|sign| lower.contains(sign))
 }
 
+/// How burn-train's dashboard ends a training at once: by panicking with these words.
+const KILLED: &str = "Killing training from user input";
+
+/// What is left of a run that was ended at once.
+fn killed(config: &TrainConfig) -> TrainError {
+    let saved = CheckpointFolder::new(config.checkpoint_folder(), config.keep_last).complete();
+    let kept = match saved.last() {
+        Some(step) => format!(
+            "the steps after the checkpoint of step {step} are lost, go on with: {}",
+            resume_command(config)
+        ),
+        None => "there was no checkpoint yet, all steps are lost".to_owned(),
+    };
+    TrainError::Killed { kept }
+}
+
 /// Burn reports a full GPU by panicking; whatever it says of memory gets the advice of what to lower.
 fn from_panic(config: &TrainConfig, message: String) -> TrainError {
+    if message.contains(KILLED) {
+        return killed(config);
+    }
     if is_about_memory(&message) {
         return TrainError::OutOfMemory {
             device: config.device.clone(),
@@ -137,6 +161,24 @@ mod tests {
         }
         let error = told(Ok(Err(TrainError::Panicked { message: "out of memory".into() })), None);
         assert!(error.contains("--batch-size"), "a device's own report is read too: {error}");
+    }
+
+    #[test]
+    fn a_training_that_was_killed_from_the_dashboard_says_what_is_left_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TrainConfig { output: folder.path().join("a.safetensors"), ..Preset::Cpu.config() };
+        let told = || {
+            let ended = Err(Box::new("SendError(..)") as _);
+            judged(&config, ended, Some("Killing training from user input.".into())).unwrap_err().to_string()
+        };
+        assert!(told().contains("no checkpoint yet, all steps are lost"), "{}", told());
+        let step = folder.path().join("a.checkpoints/step-0000000040");
+        std::fs::create_dir_all(&step).unwrap();
+        std::fs::write(step.join("manifest.json"), "{}").unwrap();
+        for part in ["after the checkpoint of step 40 are lost", "--resume", "hint: q, then s"] {
+            assert!(told().contains(part), "{}", told());
+        }
+        assert!(!told().contains("report"), "nobody need hear of it: {}", told());
     }
 
     #[test]

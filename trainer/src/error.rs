@@ -111,6 +111,12 @@ pub enum TrainError {
         /// Which checkpoint is there, and how to go on with it.
         kept: String,
     },
+    /// Somebody pressed q and k in the dashboard.
+    #[error("stopped at once from the dashboard; {kept}; hint: q, then s, saves a checkpoint first")]
+    Killed {
+        /// What is lost, and how to go on with the rest.
+        kept: String,
+    },
     /// The training came to its end, but one of its threads panicked and nobody was told.
     #[error(
         "{}: the training came to its end, but a part of its work failed on the way ({message}), so the model may be \

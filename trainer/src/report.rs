@@ -60,6 +60,12 @@ impl Reporter {
         }
     }
 
+    /// Gives the terminal back when it is dropped, however a run ends: what was kept back is printed, the progress line
+    /// goes.
+    pub fn until_the_end(&self) -> UntilTheEnd {
+        UntilTheEnd(self.clone())
+    }
+
     /// Keeps lines back until [`Reporter::release`].
     pub fn hold(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
@@ -71,6 +77,17 @@ impl Reporter {
         for line in held.unwrap_or_default() {
             eprintln!("{line}");
         }
+    }
+}
+
+/// See [`Reporter::until_the_end`].
+#[derive(Debug)]
+pub struct UntilTheEnd(Reporter);
+
+impl Drop for UntilTheEnd {
+    fn drop(&mut self) {
+        self.0.release();
+        self.0.detach();
     }
 }
 
@@ -91,6 +108,25 @@ pub fn duration_text(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_not_kept_back_by_a_run_that_panics() {
+        let _one = crate::panics::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let reporter = Reporter::new(false);
+        reporter.attach(ProgressBar::hidden());
+        let run = std::thread::spawn({
+            let reporter = reporter.clone();
+            move || {
+                let _terminal = reporter.until_the_end();
+                reporter.hold();
+                reporter.warn("this line is a test's");
+                assert_eq!(reporter.held.lock().unwrap().as_ref().unwrap().len(), 1);
+                panic!("the run's end");
+            }
+        });
+        assert!(run.join().is_err());
+        assert!(reporter.held.lock().unwrap().is_none() && reporter.bar.lock().unwrap().is_none());
+    }
 
     #[test]
     fn durations_are_readable() {

@@ -135,6 +135,7 @@ pub fn learn<B: AutodiffBackend>(
     // The kernels are tuned by now, most of them; what failed at that was not taken.
     noted.forget();
     let started = Instant::now();
+    let terminal = reporter.until_the_end();
     let result = if job.dashboard {
         reporter.hold();
         training.renderer(TuiMetricsRendererWrapper::new(job.interrupter.clone(), None)).launch(learner)
@@ -143,8 +144,7 @@ pub fn learn<B: AutodiffBackend>(
         training.renderer(line).launch(learner)
     };
     drop(result.renderer);
-    reporter.release();
-    reporter.detach();
+    drop(terminal);
     let seconds = started.elapsed().as_secs_f64();
     let ending = ending.lock().unwrap_or_else(PoisonError::into_inner).take();
     let ending = ending.unwrap_or(Err(TrainError::Panicked { message: "the loop never began".into() }))?;

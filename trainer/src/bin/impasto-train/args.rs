@@ -28,7 +28,7 @@ pub struct Args {
     /// Try everything in under 3 minutes: no photos, no downloads; checks that a style was learned.
     #[arg(long, conflicts_with = "preset")]
     pub smoke: bool,
-    /// Show the terminal dashboard (q stops, as Ctrl-C does).
+    /// Show the terminal dashboard (q, then s, saves and stops; Ctrl-C does not reach it).
     #[arg(long)]
     pub dashboard: bool,
     /// Print the resolved settings as TOML and stop.
