@@ -45,6 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |at: usize, default: usize| arguments.get(at).map_or(Ok(default), |text| text.parse());
     let mut config = Preset::Cpu.config();
     (config.width, config.image_size, config.batch_size) = (number(2, 16)?, number(3, 128)?, number(4, 2)?);
+    // The preset leaves the stability term out for its time, which is asked for here.
+    config.stability_weight = Preset::Gpu.config().stability_weight;
     let weights = match arguments.first() {
         Some(path) => LossWeights::load(path)?,
         None => LossWeights::random(LossNetworkKind::Vgg19, 0),
