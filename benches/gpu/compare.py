@@ -63,7 +63,7 @@ class Run:
         card = torch.cuda.is_available() and self.kind != "cpu"
         self.torch_device = torch.device(f"cuda:{index or 0}" if card and self.kind == "cuda" else "cuda" if card else "cpu")
         self.folder = Path(tempfile.mkdtemp(prefix="impasto-gpu-"))
-        self.rust = Worker(options.worker)
+        self.rust = Worker(options.worker, options.libraries)
         options.out.mkdir(parents=True, exist_ok=True)
         self.store = options.out / "results.json"
         kept = json.loads(self.store.read_text()) if self.store.exists() else {}
@@ -279,7 +279,7 @@ def training(run):
         # A new process each: the memory that another training took is not this one's.
         workers, refused = {}, None
         for name, operations in [("impasto", "fused"), (GENERAL, "general")]:
-            workers[name] = Worker(run.options.worker)
+            workers[name] = Worker(run.options.worker, run.options.libraries)
             try:
                 weighed(
                     name,
@@ -350,6 +350,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="small sizes, a trial of the scripts: figures mean nothing")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     parser.add_argument("--out", type=Path, default=Path("gpu-report"), help="folder for results.json and report.md")
+    parser.add_argument("--libraries", default="", help="folders of CUDA's libraries, for impasto-gpu alone")
     parser.add_argument("--version", default="unknown", help=argparse.SUPPRESS)
     return parser.parse_args()
 
