@@ -5,7 +5,6 @@ Each part is a command of its own (`--part`), so that none takes longer than ten
 """
 
 import argparse
-import contextlib
 import datetime
 import json
 import platform
@@ -25,6 +24,7 @@ import torch  # noqa: E402
 import files  # noqa: E402
 import report  # noqa: E402
 import torch_side  # noqa: E402
+import torch_training  # noqa: E402
 from worker import Worker, WorkerError  # noqa: E402
 
 PARTS = ["correctness", "painting", "training", "profile"]
@@ -58,6 +58,7 @@ class Run:
 
     def __init__(self, options):
         self.options, self.quick = options, options.quick
+        torch_side.take_the_fastest()
         self.kind, _, index = options.device.partition(":")
         # PyTorch has no wgpu: it is on CUDA where there is a card, and on the CPU otherwise.
         card = torch.cuda.is_available() and self.kind != "cpu"
@@ -90,7 +91,7 @@ class Run:
             "torch": torch.__version__,
             "torch_device": torch.cuda.get_device_name() if on_card else f"CPU, {torch.get_num_threads()} threads",
             "capability": "{}.{}".format(*torch.cuda.get_device_capability()) if on_card else None,
-            "cudnn_tf32": torch.backends.cudnn.allow_tf32 if on_card else None,
+            "torch_settings": torch_side.settings(),
             "system": platform.platform(),
             "version": self.options.version,
         }
@@ -129,17 +130,6 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def exact_f32():
-    """PyTorch without TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def correctness(run):
     """Mean and largest differences of 255: impasto on the device against its CPU engine and against PyTorch."""
     sizes = [(65, 47), (96, 64)] if run.quick else [(257, 195), (640, 480)]
@@ -157,7 +147,7 @@ def correctness(run):
                 return np.fromfile(order["to"], np.float32).reshape(height, width, 3)
 
             engine = painted("engine", model=path)
-            with exact_f32():
+            with torch_side.exact_f32():
                 theirs = files.reference(model, rgb, torch.device("cpu"))
             row = {"model": name, "size": f"{width}×{height}", "engine_torch": difference(engine, theirs)}
             for precision in PRECISIONS:
@@ -260,6 +250,9 @@ def training(run):
     (run.folder / "photos.rgb").write_bytes(photos.tobytes())
     (run.folder / "style.rgb").write_bytes(style.tobytes())
     rows = []
+    # On the CPU, where a small step says as much.
+    small = QUICK_TRAINING["side"]
+    apart = torch_training.apart(QUICK_TRAINING, photos[:2, :small, :small].copy(), style[:small, :small].copy())
     for precision in PRECISIONS:
         turns, memory, losses = {}, {}, {}
 
@@ -296,7 +289,7 @@ def training(run):
                 refused = str(error)
         for compiled in [False, True] if run.options.compile else [False]:
             key = "torch.compile" if compiled else "PyTorch eager"
-            theirs = torch_side.Training(settings, photos, style, None, run.torch_device, precision, compiled)
+            theirs = torch_training.Training(settings, photos, style, run.torch_device, precision, compiled)
 
             def turn(count, theirs=theirs, key=key):
                 if run.torch_device.type == "cuda":
@@ -315,7 +308,7 @@ def training(run):
         row["images_per_second"] = {name: batch / seconds for name, seconds in row["seconds"].items()}
         for worker in workers.values():
             worker.close()
-        rows.append(row | {"memory": memory, "losses": losses})
+        rows.append(row | {"memory": memory, "losses": losses, "torch_apart": apart})
         run.keep("training", rows)
         torch._dynamo.reset()
 

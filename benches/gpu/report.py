@@ -28,13 +28,15 @@ def head(facts):
         if trial
         else ""
     )
-    tf32 = {True: "on", False: "off", None: "–"}[facts["cudnn_tf32"]]
+    chosen, on = facts["torch_settings"], {True: "on", False: "off"}
     capability = f", compute capability {facts['capability']}" if facts["capability"] else ""
     return (
         f"# impasto and PyTorch on {facts['card']}\n\n{warning}"
         f"{facts['date']}, impasto {facts['version']}, device {facts['device']} ({facts['card']}). "
-        f"PyTorch {facts['torch']} on {facts['torch_device']}{capability}; TF32 in its f32 convolutions: {tf32} (CubeCL takes "
-        f"TF32 for f32 matrix work where the card has it). {facts['system']}.\n\n"
+        f"PyTorch {facts['torch']} on {facts['torch_device']}{capability}; cuDNN's choice of convolutions by trying: "
+        f"{on[chosen['cudnn_benchmark']]}, TF32 in f32 convolutions: {on[chosen['cudnn_tf32']]}, f32 matrix products: "
+        f"precision \"{chosen['matmul_precision']}\" (\"high\": TF32). CubeCL takes TF32 for f32 matrix work where the card has "
+        f"it. {facts['system']}.\n\n"
         "Turns alternate within one run; times are medians of the turns. Half: bf16 for impasto on CUDA, f16 through wgpu; "
         "f16 for PyTorch's painting, bf16 for its training.\n"
     )
@@ -112,10 +114,12 @@ def training(rows):
                 ]
             )
     first = rows[0]
+    apart = first["torch_apart"]
     return (
         f"Batch {first['batch']}, {first['side']}², width {first['width']}, {first['loss_network']}. Memory is what the "
         "allocator holds of the card. The loss is that before the last step taken; the contestants take different numbers "
-        "of steps.\n\n"
+        f"of steps. One small step of PyTorch's side and of tests/golden's plain network and losses, on the CPU in f32: loss "
+        f"{apart['loss']:.0e}, gradients {apart['gradients']:.0e} apart (a ReLU that tips by rounding moves gradients by 1e-3).\n\n"
         + table(["", "images/s", "impasto to it", "memory, GB", "loss"], body)
         + failures(rows)
     )

@@ -1,19 +1,54 @@
-"""PyTorch's side of the comparison: the same network, frames and training steps, run the way PyTorch runs them best.
+"""PyTorch's side of the comparison: the same network and frames, run the way PyTorch runs them best.
 
-Painting is `benches/peers/networks.py`'s module (channels last, in-place where that is allowed); training is
-`tests/golden`'s network and losses with PyTorch's own instance norm, bf16 by autocast with f32 weights and losses, and
-fused Adam. Nothing here knows of the Rust side.
+Painting is `benches/peers/networks.py`'s module (channels last, in-place where that is allowed); training has a file of
+its own, `torch_training.py`. Nothing here knows of the Rust side.
 """
 
 import contextlib
+import gc
 import time
 
 import networks
 import numpy as np
 import torch
-import torch.nn.functional as F
-from impasto_reference import InstanceNorm, TransformNet, initial_model, johnson
-from loss_reference import LossNetwork, PerceptualLoss, random_weights, to_tensor
+
+
+def take_the_fastest():
+    """PyTorch's own settings for speed, for everything that is measured here."""
+    # Convolutions are chosen by trying, once for each shape: before that the choice is a guess.
+    torch.backends.cudnn.benchmark = True
+    # f32 products in TF32, as CubeCL's are where the card has it.
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+
+
+def settings():
+    """What is set of these, as PyTorch says."""
+    return {
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+@contextlib.contextmanager
+def exact_f32():
+    """PyTorch without TF32."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
+def free_memory(device):
+    """Gives back to the card what PyTorch's allocator holds and nobody uses."""
+    gc.collect()  # compiled modules are in cycles
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class Clock:
@@ -87,85 +122,6 @@ class Painter:
         key = "self_device_time_total" if cuda else "self_cpu_time_total"
         found = [(event.key, getattr(event, key) / 1e3) for event in profiler.key_averages()]
         return sorted((item for item in found if item[1] > 0), key=lambda item: -item[1])
-
-
-def native_norm(self, x):
-    return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.epsilon)
-
-
-class HalfFeatures(LossNetwork):
-    """Convolutions in bf16, features handed out in f32: the losses are f32 as on the Rust side."""
-
-    def __init__(self, *arguments, cast):
-        super().__init__(*arguments)
-        self.cast = cast
-
-    def features(self, rgb255, names):
-        with self.cast():
-            found = super().features(rgb255, names)
-        return {name: value.float() for name, value in found.items()}
-
-
-class Training:
-    """Steps on one batch of photos, as `impasto_burn::measure` takes them."""
-
-    def __init__(self, settings, photos, style, weights, device, precision, compiled):
-        architecture = johnson(settings["width"])
-        network = TransformNet(architecture)
-        network.load_state_dict(initial_model(architecture, seed=1))
-        for module in network.modules():
-            if isinstance(module, InstanceNorm):
-                module.forward = native_norm.__get__(module)
-        self.network = network.to(device, memory_format=torch.channels_last)
-        half = precision == "half"
-
-        def cast():
-            return torch.autocast(device.type, torch.bfloat16) if half else contextlib.nullcontext()
-
-        kind = settings["loss_network"].removeprefix("random-")
-        dtype = torch.bfloat16 if half else torch.float32
-        # Cast once: autocast would cast constants in every step.
-        kernels = {
-            name: value.to(device, dtype, memory_format=torch.channels_last) if value.dim() == 4 else value.to(device, dtype)
-            for name, value in (weights or random_weights(kind, 1)).items()
-        }
-        chosen = {
-            "content_layers": dict.fromkeys(settings["content_layers"], 1.0),
-            "style_layers": dict.fromkeys(settings["style_layers"], 1.0),
-            "style_kind": "gram",
-            **{key: settings[key] for key in ["content_weight", "style_weight", "tv_weight"]},
-        }
-
-        def on_device(pictures):
-            return to_tensor(pictures).to(device, memory_format=torch.channels_last)
-
-        loss = PerceptualLoss(HalfFeatures(kind, kernels, cast=cast), chosen, on_device(style[None]))
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=settings["learning_rate"], eps=1e-8, fused=device.type == "cuda" or None
-        )
-        self.device, self.photos, self.on_device = device, photos, on_device
-
-        def total(content):
-            with cast():
-                painted = self.network(content)
-            return loss.terms(painted.float(), content)["total"]
-
-        self.total = torch.compile(total) if compiled else total
-
-    def steps(self, count):
-        """Seconds of `count` steps, and the loss before the last of them."""
-        last = []
-
-        def work():
-            for _ in range(count):
-                total = self.total(self.on_device(self.photos))
-                self.optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                self.optimizer.step()
-                last[:] = [total.detach()]
-
-        seconds = Clock(self.device).seconds(work)
-        return seconds, float(last[0])
 
 
 def random_frame(width, height, seed=7):

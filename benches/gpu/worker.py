@@ -7,7 +7,7 @@ import selectors
 import subprocess
 
 #: Seconds that an answer may take. The first paintings of a size wait for the compiler; a card that hangs never answers.
-PATIENCE = 240
+PATIENCE = 300
 
 
 class WorkerError(Exception):
@@ -48,7 +48,7 @@ class Worker:
             line = self.answer(do)
         except (BrokenPipeError, ValueError):  # it ended, or it was closed
             line = ""
-        if not line:
+        if not line.endswith("\n"):
             raise WorkerError(f"impasto-gpu ended with exit code {self.ended()} while it was asked to {do}")
         answer = json.loads(line)
         if "error" in answer:
