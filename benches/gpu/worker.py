@@ -49,7 +49,7 @@ class Worker:
         except (BrokenPipeError, ValueError):  # it ended, or it was closed
             line = ""
         if not line.endswith("\n"):
-            raise WorkerError(f"impasto-gpu ended with exit code {self.ended()} while it was asked to {do}")
+            raise WorkerError(f"impasto-gpu ended with exit code {self.ended()} at the order `{do}`")
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
@@ -61,7 +61,7 @@ class Worker:
             if not selector.select(PATIENCE):
                 self.process.kill()
                 self.ended()
-                raise WorkerError(f"impasto-gpu did not answer within {PATIENCE} s when it was asked to {do}")
+                raise WorkerError(f"impasto-gpu did not answer within {PATIENCE} s to the order `{do}`")
         return self.process.stdout.readline()
 
     def ended(self):
