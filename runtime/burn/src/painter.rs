@@ -243,8 +243,10 @@ where
 
     fn queue(&self) -> Result<FrameQueue, BurnError> {
         FrameQueue::new(self.device, || {
-            let painter = self.clone();
+            let own = OnStream(self.clone());
             let paint: PaintInPlace = Box::new(move |rgb, width, height, post| {
+                // The whole of it, not its one field, is what the closure owns.
+                let OnStream(painter) = &own;
                 let words = painter.words(rgb, width, height, post)?;
                 painter.unpack(&words, rgb)
             });
@@ -258,6 +260,20 @@ where
 
     fn architecture(&self) -> &Architecture {
         self.network.architecture()
+    }
+}
+
+/// A painter with a stream of its own: the memory that the device keeps for the stream goes with it.
+struct OnStream<B: Backend>(NetPainter<B>);
+
+impl<B: Backend> Drop for OnStream<B> {
+    fn drop(&mut self) {
+        let place = &self.0.place;
+        // Where the device has failed there is nothing left to give back.
+        let _ = guarded(self.0.device, || {
+            let _ = B::sync(place);
+            B::memory_cleanup(place);
+        });
     }
 }
 

@@ -1,11 +1,13 @@
 //! Frames on their way through a device: while one is painted, the next goes up and the one before comes down.
 //!
 //! Reading a result blocks the thread that asks, whatever the backend; and a backend gives each thread a stream of its
-//! own. So each frame in flight has a thread.
+//! own. So each frame in flight has a thread. On CUDA a stream has memory of its own, too, for as long as the process
+//! lives: threads are not ended with their queue, but wait for the next one.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::{Mutex, PoisonError};
 
 use crate::device::Device;
 use crate::error::BurnError;
@@ -42,7 +44,8 @@ struct Worker {
     /// `None` once it is told to end.
     jobs: Option<Sender<Job>>,
     done: Receiver<Painted>,
-    thread: Option<JoinHandle<()>>,
+    /// `None` once it is given back.
+    thread: Option<Thread>,
 }
 
 impl FrameQueue {
@@ -111,14 +114,9 @@ impl FrameQueue {
 
 impl Drop for FrameQueue {
     fn drop(&mut self) {
+        // All are told to end before any is waited for.
         for worker in &mut self.workers {
             worker.jobs = None;
-        }
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                // A panic of the backend was caught where it happened; nothing else can.
-                let _ = thread.join();
-            }
         }
     }
 }
@@ -134,12 +132,63 @@ impl Worker {
                     break;
                 }
             }
+            // What it holds on the device goes before the queue is told that the work has ended.
+            drop(paint);
+            drop(finished);
         };
-        let thread =
-            std::thread::Builder::new().name("impasto-frame".to_owned()).spawn(work).map_err(|error| {
-                BurnError::Failed { device: device.to_string(), reason: format!("no thread: {error}") }
-            })?;
+        let thread = Thread::doing(Box::new(work)).map_err(|error| BurnError::Failed {
+            device: device.to_string(),
+            reason: format!("no thread: {error}"),
+        })?;
         Ok(Worker { jobs: Some(jobs), done, thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Until the work has ended. A panic of the backend was caught where it happened; nothing else can.
+        while self.done.recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            thread.rest();
+        }
+    }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A thread that does one piece of work after the other.
+struct Thread(Sender<Work>);
+
+/// Threads without work.
+static RESTING: Mutex<Vec<Thread>> = Mutex::new(Vec::new());
+
+impl Thread {
+    /// One that rested, or a new one.
+    fn doing(work: Work) -> io::Result<Self> {
+        let rested = RESTING.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let work = match rested {
+            Some(thread) => match thread.0.send(work) {
+                Ok(()) => return Ok(thread),
+                Err(refused) => refused.0,
+            },
+            None => work,
+        };
+        let (sender, todo) = channel::<Work>();
+        std::thread::Builder::new().name("impasto-frame".to_owned()).spawn(move || {
+            for work in todo {
+                work();
+            }
+        })?;
+        let thread = Thread(sender);
+        // It has just begun and waits for work.
+        let _ = thread.0.send(work);
+        Ok(thread)
+    }
+
+    /// Its work has ended.
+    fn rest(self) {
+        RESTING.lock().unwrap_or_else(PoisonError::into_inner).push(self);
     }
 }
 
@@ -173,6 +222,29 @@ mod tests {
             assert_eq!(painted, vec![255 - value; 3 * (usize::from(value) + 1)]);
         }
         assert_eq!((queue.in_flight(), queue.take(&mut painted).unwrap()), (0, None));
+    }
+
+    /// A device that keeps memory for each thread must not see more of them with every queue.
+    #[test]
+    fn queues_one_after_the_other_have_the_same_threads() {
+        let seen = std::sync::Arc::new(Mutex::new(std::collections::HashSet::new()));
+        for _ in 0..20 {
+            let queue = FrameQueue::new(Device::Cpu, || {
+                let seen = std::sync::Arc::clone(&seen);
+                Box::new(move |_, _, _, _| {
+                    seen.lock().unwrap().insert(std::thread::current().id());
+                    Ok(())
+                })
+            });
+            let (mut queue, mut painted) = (queue.unwrap(), Vec::new());
+            for _ in 0..IN_FLIGHT {
+                queue.submit(&[0; 3], 1, 1, PostSteps::default()).unwrap();
+            }
+            while queue.take(&mut painted).unwrap().is_some() {}
+        }
+        // Tests run side by side and take each other's threads, but no more than there are tests.
+        let threads = seen.lock().unwrap().len();
+        assert!((IN_FLIGHT..=3 * IN_FLIGHT).contains(&threads), "{threads} threads");
     }
 
     #[test]
