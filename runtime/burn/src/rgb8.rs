@@ -46,8 +46,8 @@ pub(crate) fn upload<B: Backend>(
 ///
 /// # Shapes
 /// - painted: `[1, 3, height, width]`, f32
-/// - output: `[⌈height · width · 3 / 4⌉, 1]` words, for [`unpack`]
-pub(crate) fn round<B: Backend>(painted: Tensor<B, 4>) -> Tensor<B, 2, Int> {
+/// - output: `[⌈height · width · 3 / 4⌉]` words, for [`unpack`]
+pub(crate) fn round<B: Backend>(painted: Tensor<B, 4>) -> Tensor<B, 1, Int> {
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     if let Some(words) = crate::backend::gpu::pack(&painted) {
         return words;
@@ -66,7 +66,9 @@ pub(crate) fn round<B: Backend>(painted: Tensor<B, 4>) -> Tensor<B, 2, Int> {
     };
     let bytes = bytes.reshape([count.div_ceil(4), 4]);
     let byte = |at: usize| bytes.clone().narrow(1, at, 1);
-    (1..4).fold(byte(0), |word, at| word.bitwise_or(byte(at).bitwise_left_shift_scalar((SHIFTS[at]).elem())))
+    let words = (1..4)
+        .fold(byte(0), |word, at| word.bitwise_or(byte(at).bitwise_left_shift_scalar((SHIFTS[at]).elem())));
+    words.reshape([count.div_ceil(4)])
 }
 
 /// The bytes of downloaded words.

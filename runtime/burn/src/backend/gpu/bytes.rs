@@ -61,7 +61,7 @@ fn unpack_kernel(
 /// Words that hold the bytes of `[1, height, width, 3]` one after the other, `⌊value + ½⌋` within 0..255.
 pub(super) fn packed<R: CubeRuntime>(input: &CubeTensor<R>, words: usize) -> CubeTensor<R> {
     let [_, height, width, channels] = input.meta.shape().dims();
-    let output = empty(input, &[words, 1], DType::I32);
+    let output = empty(input, &[words], DType::I32);
     // SAFETY: a unit below `words` reads the values below `values` that its word holds and writes its word.
     unsafe {
         pack_kernel::launch_unchecked(
