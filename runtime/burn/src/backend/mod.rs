@@ -149,24 +149,20 @@ pub(crate) fn conv2d_kept<B: Backend>(
         return with_bias(product::pointwise(input, weight), bias);
     }
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    if is_bare(&weight, &options)
-        && let Some(output) = gpu::convolution(&input, &weight, options.stride[0])
+    if is_square(&weight, &options)
+        && let Some(output) = gpu::convolution(&input, &weight, [options.stride[0], options.padding[0]])
     {
         return with_bias(output, bias);
     }
     burn::tensor::module::conv2d(input, weight, bias, options)
 }
 
-/// Whether it is a square convolution of the input as it is, without a border of zeros.
+/// Whether height and width are treated alike, and neighbours and channels are not left out.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn is_bare<B: Backend>(weight: &Tensor<B, 4>, options: &ConvOptions<2>) -> bool {
+fn is_square<B: Backend>(weight: &Tensor<B, 4>, options: &ConvOptions<2>) -> bool {
     let [_, _, height, width] = weight.dims();
-    let [down, right] = options.stride;
-    height == width
-        && down == right
-        && options.padding == [0; 2]
-        && options.dilation == [1; 2]
-        && options.groups == 1
+    let ([down, right], [above, left]) = (options.stride, options.padding);
+    height == width && down == right && above == left && options.dilation == [1; 2] && options.groups == 1
 }
 
 fn with_bias<B: Backend>(output: Tensor<B, 4>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 4> {

@@ -12,7 +12,6 @@
 
 use burn::tensor::ops::ConvOptions;
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::conv::conv_forward_nhwc;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
@@ -22,24 +21,25 @@ use cubecl::zspace::metadata::Metadata;
 
 use super::forward::{addresses, empty};
 use super::grid::{Deal, Extent, Grid, LINE, cubes, index, vector};
+use super::half;
 use super::rows::{Place, SPREAD, in_parts, one_matrix, rows_of, widened};
 use crate::backend::product::safe;
 
 /// `[batch, height, width, inputs]` with the `size` of the input, its border included, in the float type of `upstream`;
-/// `weight` is `[outputs, kernel, kernel, inputs]`.
+/// `weight` is `[outputs, kernel, kernel, inputs]`, `padding` zeros were around the input.
 pub(super) fn gradient<R: CubeRuntime>(
     upstream: &CubeTensor<R>,
     weight: CubeTensor<R>,
     size: [usize; 2],
-    stride: usize,
+    [stride, padding]: [usize; 2],
 ) -> CubeTensor<R> {
     if stride > 1 {
+        debug_assert_eq!(padding, 0, "a border of zeros comes with stride 1 only");
         return added_up(upstream, weight, size, stride);
     }
     let kernel = weight.meta.shape()[1];
-    let options = ConvOptions::new([1; 2], [kernel - 1; 2], [1; 2], 1);
-    let gradient = conv_forward_nhwc(upstream.clone(), turned(&weight), None, options, Default::default());
-    gradient.expect("a convolution as Burn has them")
+    let options = ConvOptions::new([1; 2], [kernel - 1 - padding; 2], [1; 2], 1);
+    half::convolution(upstream.clone(), turned(&weight), options)
 }
 
 /// `[outputs, kernel, kernel, inputs]` as `[inputs, kernel, kernel, outputs]`, its rows and columns in reverse.

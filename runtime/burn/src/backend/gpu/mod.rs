@@ -13,6 +13,7 @@ mod border;
 mod bytes;
 mod forward;
 mod grid;
+mod half;
 mod input;
 mod rows;
 mod stream;
@@ -31,7 +32,7 @@ use burn::tensor::backend::{Backend, BackendTypes};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::conv::conv_forward;
+use burn_cubecl::kernel::conv::{ConvStrategy, conv_weight_backward};
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 
 pub(crate) use border::Border;
@@ -341,24 +342,29 @@ impl Operation<1> for Frame {
     }
 }
 
-/// A convolution of an input that has its border, with gradients of our own. `None` where there is nothing to
-/// differentiate, too: there it is Burn's.
+/// A convolution with gradients of our own, its sums in f32. `None` where Burn's is as good: in f32 where there is
+/// nothing to differentiate or zeros are around the input.
 ///
 /// # Shapes
 /// - input: `[batch, inputs, height, width]`
 /// - weight: `[outputs, inputs, kernel, kernel]`
-/// - output: `[batch, outputs, (height − kernel) / stride + 1, …]`
+/// - output: `[batch, outputs, (height + 2 · padding − kernel) / stride + 1, …]`
 pub(crate) fn convolution<B: Backend>(
     input: &Tensor<B, 4>,
     weight: &Tensor<B, 4>,
-    stride: usize,
+    [stride, padding]: [usize; 2],
 ) -> Option<Tensor<B, 4>> {
-    if !is_gpu::<B>() || !B::ad_enabled(&input.device()) {
+    let bare = padding == 0 && B::ad_enabled(&input.device());
+    if !is_gpu::<B>() || !(bare || half::is_half(input.dtype())) {
         return None;
     }
     let [_, _, height, width] = input.dims();
     let [.., kernel] = weight.dims();
-    let operation = Convolve { size: [height, width], kernel, stride };
+    // What our own gradients are for.
+    if padding > 0 && (stride > 1 || padding >= kernel) {
+        return None;
+    }
+    let operation = Convolve { size: [height, width], kernel, stride, padding };
     dispatch(&operation, [primitive(input.clone()), primitive(weight.clone())])
 }
 
@@ -368,11 +374,13 @@ struct Convolve {
     size: [usize; 2],
     kernel: usize,
     stride: usize,
+    /// Zeros around the input.
+    padding: usize,
 }
 
 impl Convolve {
     fn options(&self) -> ConvOptions<2> {
-        ConvOptions::new([self.stride; 2], [0; 2], [1; 2], 1)
+        ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], 1)
     }
 }
 
@@ -380,13 +388,13 @@ impl Operation<2> for Convolve {
     const KEPT: usize = 2;
 
     fn forward<R: CubeRuntime>(&self, inputs: [Waiting<R>; 2]) -> (Waiting<R>, Option<Waiting<R>>) {
-        let [tall, wide] = self.size.map(|size| (size - self.kernel) / self.stride + 1);
+        let [tall, wide] = self.size.map(|size| (size + 2 * self.padding - self.kernel) / self.stride + 1);
         let ([batch, ..], [outputs, ..]) = (inputs[0].shape.dims::<4>(), inputs[1].shape.dims::<4>());
         let shape = (vec![batch, outputs, tall, wide], inputs[0].dtype);
         let options = self.options();
-        let [output] = enqueue("impasto convolution", inputs, [shape], move |[input, weight]| {
-            let output = conv_forward(input, weight, None, options.clone(), Default::default());
-            [output.expect("a convolution as Burn has them")]
+        let [output] = enqueue("impasto convolution", inputs, [shape], move |inputs| {
+            let [input, weight] = inputs.map(permute_nchw_to_nhwc);
+            [permute_nhwc_to_nchw(half::convolution(input, weight, options.clone()))]
         });
         (output, None)
     }
@@ -398,7 +406,7 @@ impl Operation<2> for Convolve {
         upstream: Waiting<R>,
         [of_input, of_weight]: [bool; 2],
     ) -> [Option<Waiting<R>>; 2] {
-        let Convolve { size, kernel, stride } = *self;
+        let Convolve { size, kernel, stride, padding } = *self;
         let [input, weight]: [_; 2] = inputs.try_into().expect("as many as are kept");
         let shapes = [&input, &weight].map(|tensor: &Waiting<R>| (tensor.shape.to_vec(), tensor.dtype));
         let [input_shape, weight_shape] = shapes;
@@ -409,15 +417,23 @@ impl Operation<2> for Convolve {
                 [input_shape],
                 move |inputs| {
                     let [upstream, weight] = inputs.map(permute_nchw_to_nhwc);
-                    [permute_nhwc_to_nchw(input::gradient(&upstream, weight, size, stride))]
+                    [permute_nhwc_to_nchw(input::gradient(&upstream, weight, size, [stride, padding]))]
                 },
             );
             gradient
         });
         let of_weight = of_weight.then(|| {
+            let (options, shape) = (self.options(), weight_shape.0.clone());
             let [gradient] =
                 enqueue("impasto convolution weight", [input, upstream], [weight_shape], move |inputs| {
-                    let [input, upstream] = inputs.map(permute_nchw_to_nhwc);
+                    let [input, upstream] = inputs;
+                    if padding > 0 {
+                        let (options, shape) = (options.clone(), shape.clone().into());
+                        let gradient =
+                            conv_weight_backward(input, upstream, shape, options, ConvStrategy::default());
+                        return [gradient.expect("a gradient as Burn has them")];
+                    }
+                    let [input, upstream] = [input, upstream].map(permute_nchw_to_nhwc);
                     [permute_nhwc_to_nchw(weight::gradient(&input, &upstream, kernel, stride))]
                 });
             gradient
@@ -476,13 +492,13 @@ pub(crate) fn unpack<B: Backend>(words: &Tensor<B, 1, Int>, size: [usize; 3]) ->
 ///
 /// # Shapes
 /// - painted: `[1, 3, height, width]`
-/// - output: `[words, 1]`, 32-bit
-pub(crate) fn pack<B: Backend>(painted: &Tensor<B, 4>) -> Option<Tensor<B, 2, Int>> {
+/// - output: `[words]`, 32-bit: of one axis, or it would come down row by row
+pub(crate) fn pack<B: Backend>(painted: &Tensor<B, 4>) -> Option<Tensor<B, 1, Int>> {
     struct Pack(usize);
     impl PlainWork for Pack {
         fn run<R: CubeRuntime>(&self, input: Waiting<R>) -> Waiting<R> {
             let words = self.0;
-            let outputs = [(vec![words, 1], DType::I32)];
+            let outputs = [(vec![words], DType::I32)];
             let [output] = enqueue("impasto pack", [input], outputs, move |[painted]| {
                 [bytes::packed(&permute_nchw_to_nhwc(painted), words)]
             });

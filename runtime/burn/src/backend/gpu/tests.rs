@@ -330,7 +330,7 @@ fn a_convolutions_gradients_are_those_of_the_cpu() {
                 let upstream = numbers("upstream", [2, outputs, out(height), out(width)]);
                 // Not Burn's on the same GPU: its products are wrong for some numbers of channels.
                 let data = [&input, &weight, &upstream];
-                let own = |input: &_, weight: &_| convolution(input, weight, stride).unwrap();
+                let own = |input: &_, weight: &_| convolution(input, weight, [stride, 0]).unwrap();
                 let found = with_gradients::<G>(data, place, own);
                 let plain = |input: &Tensor<_, 4>, weight: &Tensor<_, 4>| {
                     let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);
@@ -345,6 +345,59 @@ fn a_convolutions_gradients_are_those_of_the_cpu() {
         }
     }
     on_every_gpu("a convolution's gradients", Test);
+}
+
+/// In 16-bit floats a result is rounded once, when its sum is whole.
+#[test]
+fn a_convolution_in_half_precision_sums_in_f32() {
+    struct Test;
+    impl OnGpu for Test {
+        fn run<G: Backend>(&self, place: &G::Device) {
+            let halves = [DType::BF16, DType::F16];
+            let Some(half) = halves.into_iter().find(|&half| G::supports_dtype(place, half)) else {
+                return skipped("a convolution in half precision", "this device has no 16-bit floats");
+            };
+            let rounded = |value: f32| match half {
+                DType::BF16 => ::half::bf16::from_f32(value).to_f32(),
+                _ => ::half::f16::from_f32(value).to_f32(),
+            };
+            for [inputs, outputs, kernel, stride, padding] in
+                [[3, 8, 9, 1, 0], [32, 3, 9, 1, 0], [32, 16, 3, 2, 0], [16, 24, 3, 1, 1], [3, 16, 3, 1, 1]]
+            {
+                let (height, width) = (23, 26);
+                let case = format!("{half:?}, {inputs} to {outputs}, {kernel}×{kernel} by {stride}");
+                let numbers = |name: &str, shape: [usize; 4]| {
+                    TensorData::new(whole(name, shape.iter().product()), shape)
+                };
+                let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+                let data = [
+                    numbers("input", [2, inputs, height, width]),
+                    numbers("weight", [outputs, inputs, kernel, kernel]),
+                    numbers("upstream", [2, outputs, out(height), out(width)]),
+                ];
+                let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
+                let own = |input: &Tensor<Autodiff<G>, 4>, weight: &Tensor<Autodiff<G>, 4>| {
+                    let (input, weight) = (input.clone().cast(half), weight.clone().cast(half));
+                    crate::backend::conv2d(input, weight, None, options.clone()).cast(DType::F32)
+                };
+                let [output, of_input, _] = with_gradients::<G>(data.each_ref(), place, own);
+                let plain = |input: &Tensor<_, 4>, weight: &Tensor<_, 4>| {
+                    burn::tensor::module::conv2d(input.clone(), weight.clone(), None, options.clone())
+                };
+                let expected =
+                    with_gradients::<crate::backend::Cpu>(data.each_ref(), &Default::default(), plain);
+                let [mut expected, mut expected_of_input, _] = expected;
+                for value in expected.iter_mut().chain(&mut expected_of_input) {
+                    *value = rounded(*value);
+                }
+                assert_same(&format!("{case}: output"), &output, &expected);
+                if stride == 1 {
+                    assert_same(&format!("{case}: input's gradient"), &of_input, &expected_of_input);
+                }
+            }
+        }
+    }
+    on_every_gpu("a convolution in half precision", Test);
 }
 
 #[test]
