@@ -36,6 +36,28 @@ def reason(error):
     return " ".join(text.split())[:300]
 
 
+def kernels_kept(facts):
+    """A folder for workers to begin in, where CubeCL is told to keep what NVRTC makes of its kernels.
+
+    It tells kernels apart by their names, not by what is in them nor by the card: the folder is this executable's and
+    this card's. impasto itself does not keep them, since it cannot say the former.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "impasto"
+    card = "".join(letter if letter.isalnum() else "-" for letter in facts["card"])
+    folder = cache / f"comparison-{facts['executable']}-{card}"
+    settings = "".join(
+        f"[{section}]\ncache = {{ file = {json.dumps(str(place))} }}\n"
+        for section, place in [("autotune", cache), ("compilation", folder)]
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cubecl.toml").write_text(settings)
+    except OSError as error:
+        say(f"kernels are compiled anew by every process: {reason(error)}")
+        return None
+    return folder
+
+
 class Session:
     def __init__(self, options, started):
         self.options, self.quick, self.started = options, options.quick, started
@@ -46,10 +68,12 @@ class Session:
         on = f"cuda:{index or 0}" if card and self.kind == "cuda" else "cuda" if card else "cpu"
         self.torch_device = torch.device(on)
         torch_side.take_the_fastest()
+        self.home = None
         facts = self.facts()
         options.out.mkdir(parents=True, exist_ok=True)
         self.store = options.out / "results.json"
         self.results = self.kept(facts) | {"facts": facts}
+        self.home = kernels_kept(facts) if self.kind == "cuda" else None
         self.folder = Path(tempfile.mkdtemp(prefix="impasto-gpu-"))
 
     def __enter__(self):
@@ -60,7 +84,7 @@ class Session:
 
     def worker(self):
         """A new process of the Rust side. Tuning passes from one to the next through the user's cache folder."""
-        return Worker(self.options.worker, self.options.libraries)
+        return Worker(self.options.worker, self.options.libraries, self.home)
 
     def facts(self):
         with self.worker() as rust:

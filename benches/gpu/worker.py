@@ -17,8 +17,8 @@ class WorkerError(Exception):
 class Worker:
     """A process of impasto-gpu. One that ended answers every order with an error until it is revived."""
 
-    def __init__(self, binary, libraries=""):
-        self.binary, self.libraries = str(binary), libraries
+    def __init__(self, binary, libraries="", home=None):
+        self.binary, self.libraries, self.home = os.path.abspath(binary), libraries, home
         self.start()
 
     def start(self):
@@ -29,6 +29,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
+            cwd=self.home,
             env=os.environ | {"LD_LIBRARY_PATH": ":".join(path for path in paths if path)},
         )
 
