@@ -62,9 +62,11 @@ fn find_in(name: &str, path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(&file)).find(|file| file.is_file())
 }
 
-/// A file or folder of the repository, by its path below the root.
+/// A file or folder of the repository, by its path below the root: the one that this was built from, or the folder in
+/// the variable `IMPASTO_REPOSITORY`, for tests that run on another machine.
 pub fn repository(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(relative)
+    let root = std::env::var_os("IMPASTO_REPOSITORY").map(PathBuf::from);
+    root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).join(relative)
 }
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ const DRIVER_HINT: &str = "install NVIDIA's driver, or take --device cpu";
 const OTHER_HINT: &str = "take one that is there";
 const TOOLKIT_HINT: &str =
     "install the CUDA toolkit (its NVRTC library and headers) and set CUDA_PATH to it, or take --device cpu";
+/// By the loader alone: a library that was loaded from its folder before does not find what it needs itself.
+const LIBRARY_HINT: &str = if cfg!(windows) {
+    "install the CUDA toolkit and put its folder bin in PATH, or take --device cpu"
+} else {
+    "install the CUDA toolkit and put its folder lib64 in LD_LIBRARY_PATH, or take --device cpu"
+};
 
 /// Whether CUDA device `index` can be used: driver, card, run-time compiler and its headers.
 pub(crate) fn check(index: usize) -> Result<(), Missing> {
@@ -102,6 +108,12 @@ fn check_compiler() -> Result<(), Missing> {
     } else {
         &["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11"]
     };
+    if load(CANDIDATES).is_none() {
+        return Err(Missing::new(
+            format!("cannot load CUDA's run-time compiler ({})", CANDIDATES[0]),
+            LIBRARY_HINT,
+        ));
+    }
     // The places where the kernels' compiler looks.
     let root = match std::env::var_os("CUDA_PATH") {
         Some(path) => Some(PathBuf::from(path)),
@@ -111,13 +123,6 @@ fn check_compiler() -> Result<(), Missing> {
         None if Path::new("/usr/bin/nvcc").exists() => Some(PathBuf::from("/usr")),
         None => None,
     };
-    let found = load(CANDIDATES).is_some() || root.as_deref().is_some_and(|root| load_from(root, CANDIDATES));
-    if !found {
-        return Err(Missing::new(
-            format!("cannot load CUDA's run-time compiler ({})", CANDIDATES[0]),
-            TOOLKIT_HINT,
-        ));
-    }
     let Some(root) = root else {
         return Err(Missing::new("cannot find CUDA's headers (CUDA_PATH is not set)", TOOLKIT_HINT));
     };
@@ -126,28 +131,6 @@ fn check_compiler() -> Result<(), Missing> {
         return Err(Missing::new(format!("cannot find CUDA's header {}", header.display()), TOOLKIT_HINT));
     }
     Ok(())
-}
-
-/// Loads the compiler out of the toolkit's folder, where the loader does not look. It stays loaded, and so the crates
-/// below find it by its name; as it finds its own second half.
-fn load_from(root: &Path, candidates: &[&str]) -> bool {
-    if cfg!(windows) {
-        return false;
-    }
-    let keep = |path: &Path| {
-        // SAFETY: as for `load`.
-        let library = unsafe { Library::new(path) };
-        library.map(std::mem::forget).is_ok()
-    };
-    ["lib64", "lib"].iter().map(|folder| root.join(folder)).any(|folder| {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        let halves =
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("libnvrtc-builtins"));
-        halves.for_each(|half| {
-            keep(&half.path());
-        });
-        candidates.iter().any(|name| keep(&folder.join(name)))
-    })
 }
 
 fn load(candidates: &[&str]) -> Option<Library> {
