@@ -370,9 +370,16 @@ fn a_convolution_in_half_precision_sums_in_f32() {
                     TensorData::new(whole(name, shape.iter().product()), shape)
                 };
                 let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+                // Odd and large enough that sums on their way are more than either type holds exactly.
+                let mut weight = numbers("weight", [outputs, inputs, kernel, kernel]);
+                weight
+                    .as_mut_slice::<f32>()
+                    .unwrap()
+                    .iter_mut()
+                    .for_each(|value| *value = 8.0 * *value + 1.0);
                 let data = [
                     numbers("input", [2, inputs, height, width]),
-                    numbers("weight", [outputs, inputs, kernel, kernel]),
+                    weight,
                     numbers("upstream", [2, outputs, out(height), out(width)]),
                 ];
                 let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
