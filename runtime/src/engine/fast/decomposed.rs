@@ -1,7 +1,7 @@
-//! Kernels larger than 3×3 as pieces of 3×3, each computed by Winograd's F(4×4, 3×3).
+//! Kernels larger than 3×3 as pieces of 3×3, each computed by Winograd's F(6×6, 3×3).
 //!
-//! A 9×9 kernel is nine pieces, each over the input moved by (3i, 3j). Decomposed so, 324 products give 16 outputs in
-//! place of 1296. Source: Huang et al. 2020, "DWM: A Decomposable Winograd Method for Convolution Acceleration".
+//! A 9×9 kernel is nine pieces, each over the input moved by (3i, 3j). Decomposed so, 576 products give 36 outputs in
+//! place of 2916. Source: Huang et al. 2020, "DWM: A Decomposable Winograd Method for Convolution Acceleration".
 //!
 //! - Where inputs are few ([`Decomposed`], the first layer) the pieces are inputs of their own: their products are
 //!   summed point by point, and only the sum is transformed back. The transform of a moved input is the moved
@@ -21,7 +21,7 @@ const PIECE: usize = 3;
 /// Most pieces along an axis.
 const MAX_PIECES: usize = 4;
 
-/// Most rows that four output rows see.
+/// Most rows that a patch sees.
 pub(super) const MAX_REACH: usize = PIECE * (MAX_PIECES - 1) + REACH;
 
 /// Whether a kernel of so many taps is decomposed.
@@ -56,7 +56,7 @@ pub(super) struct Line<'a> {
     pub(super) input: &'a Buffer,
     /// Products: room for [`Decomposed::product_floats`].
     pub(super) products: &'a Buffer,
-    /// Four rows of `4 · patches` pixels, this many floats apart.
+    /// `PATCH` rows of `PATCH · patches` pixels, this many floats apart.
     pub(super) out: *mut f32,
     pub(super) out_row: usize,
 }
@@ -94,7 +94,7 @@ impl Decomposed {
         }
     }
 
-    /// Prepared rows that four output rows see.
+    /// Prepared rows that a line of patches sees.
     pub(super) fn reach(&self) -> usize {
         PIECE * (self.pieces - 1) + REACH
     }
@@ -113,7 +113,7 @@ impl Decomposed {
         (self.columns(patches) * self.inputs + Direct::OVERRUN / 4).next_multiple_of(16) + 16
     }
 
-    /// Floats of the transformed rows: six on their way, then `[point][vertical piece]`.
+    /// Floats of the transformed rows: `REACH` on their way, then `[point][vertical piece]`.
     pub(super) fn input_floats(&self, patches: usize) -> usize {
         (REACH + POINTS * self.pieces) * self.input_row(patches)
     }
@@ -128,7 +128,7 @@ impl Decomposed {
         POINTS * self.product_point(patches)
     }
 
-    /// Computes four rows.
+    /// Computes `PATCH` rows.
     ///
     /// # Safety
     /// The instruction set that the weights were packed for; the rows hold [`Decomposed::columns`] pixels, the buffers

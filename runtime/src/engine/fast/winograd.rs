@@ -1,29 +1,25 @@
-//! Winograd convolution F(4×4, 3×3): the weights' transform, and the walk over a strip of patches.
+//! Winograd convolution F(6×6, 3×3): the weights' transform, and the walk over a strip of patches.
 //!
 //! A doubling's phases are 2×2 kernels seen as 3×3 ones with a row and a column of zeros. A missing first tap
-//! empties the point 0 of its axis, a missing last one the point ∞: 25 of 36 products are left for each phase, and
-//! all four share one input transform. Per source pixel and pair of channels that is 6.25 products instead of 16.
+//! empties the point 0 of its axis, a missing last one the point ∞: 49 of 64 products are left for each phase, and
+//! all four share one input transform. Per source pixel and pair of channels that is 5.4 products instead of 16.
 
 use super::buffer::Buffer;
 use super::kernels::{InputTransform, Kernels, OutputTransform, Tile, TileFn};
+pub(super) use super::kernels::{PATCH, POINTS, REACH};
 use crate::engine::lower::{Axis, AxisPhase, Weights};
 
-/// Outputs of a patch along an axis.
-pub(super) const PATCH: usize = 4;
-/// Inputs of a patch along an axis.
-pub(super) const REACH: usize = 6;
-/// Points: products per patch and pair of channels.
-pub(super) const POINTS: usize = REACH * REACH;
-
-/// `24 · G`, from three taps to six points. In whole numbers, so that what is equal before stays equal: all phases of
+/// `90 · G`, from three taps to eight points. In whole numbers, so that what is equal before stays equal: all phases of
 /// a doubling have the same sum of taps, and must give a flat plane the same value to the last bit.
-const G24: [[f64; 3]; REACH] = [
-    [6.0, 0.0, 0.0],
-    [-4.0, -4.0, -4.0],
-    [-4.0, 4.0, -4.0],
+const G90: [[f64; 3]; REACH] = [
+    [90.0, 0.0, 0.0],
+    [-20.0, -20.0, -20.0],
+    [-20.0, 20.0, -20.0],
     [1.0, 2.0, 4.0],
     [1.0, -2.0, 4.0],
-    [0.0, 0.0, 24.0],
+    [64.0, 32.0, 16.0],
+    [64.0, -32.0, 16.0],
+    [0.0, 0.0, 90.0],
 ];
 
 /// A convolution's transformed weights.
@@ -52,14 +48,14 @@ struct Phase {
 
 /// A line of patches to compute.
 pub(super) struct Strip<'a> {
-    /// The six prepared rows, f32, at the first patch's first pixel.
+    /// The prepared rows, f32, at the first patch's first pixel.
     pub(super) rows: [*const f32; REACH],
     pub(super) patches: usize,
     /// Transformed inputs: room for [`Winograd::input_floats`].
     pub(super) input: &'a Buffer,
     /// Products: room for [`Winograd::product_floats`].
     pub(super) products: &'a Buffer,
-    /// `4 · up` rows of `4 · up · patches` pixels.
+    /// `PATCH · up` rows of `PATCH · up · patches` pixels.
     pub(super) out: *mut f32,
     /// Floats from one row to the next.
     pub(super) out_row: usize,
@@ -162,7 +158,7 @@ impl Winograd {
     /// Computes a strip.
     ///
     /// # Safety
-    /// The instruction set that the weights were packed for; the strip's rows hold 4 · patches + 2 pixels, its
+    /// The instruction set that the weights were packed for; the strip's rows hold PATCH · patches + 2 pixels, its
     /// buffers and rows have the room they say.
     pub(super) unsafe fn strip(&self, strip: &Strip<'_>) {
         let patches = strip.patches;
@@ -183,9 +179,9 @@ impl Winograd {
         }
         for (index, phase) in self.phases.iter().enumerate() {
             let (vertical, horizontal) = (index / self.up, index % self.up);
-            if phase.points.len() < POINTS {
+            for point in (0..POINTS).filter(|point| !phase.points.contains(point)) {
                 // SAFETY: the room was checked above. What no point writes is zero.
-                unsafe { products.write_bytes(0, self.product_floats(patches)) };
+                unsafe { products.add(point * product_point).write_bytes(0, patches * self.block) };
             }
             let panel = self.inputs * self.block;
             for block in 0..self.blocks {
@@ -216,7 +212,7 @@ impl Winograd {
                         }
                     }
                 }
-                // SAFETY: output row 4 · up − 1 is the last; the pixels of a phase are `up` apart.
+                // SAFETY: output row PATCH · up − 1 is the last; the pixels of a phase are `up` apart.
                 unsafe {
                     let at = strip.out.add(horizontal * strip.out_pixel + block * self.block);
                     let rows = std::array::from_fn(|y| at.add((y * self.up + vertical) * strip.out_row));
@@ -254,13 +250,13 @@ pub(super) fn transform(
         }
     }
     let mut half = [[0.0; 3]; REACH];
-    for (line, g) in half.iter_mut().zip(G24) {
+    for (line, g) in half.iter_mut().zip(G90) {
         for (x, value) in line.iter_mut().enumerate() {
             *value = (0..3).map(|y| g[y] * kernel[y][x]).sum();
         }
     }
     std::array::from_fn(|point| {
-        let (line, g) = (half[point / REACH], G24[point % REACH]);
-        ((0..3).map(|x| g[x] * line[x]).sum::<f64>() / (24.0 * 24.0)) as f32
+        let (line, g) = (half[point / REACH], G90[point % REACH]);
+        ((0..3).map(|x| g[x] * line[x]).sum::<f64>() / (90.0 * 90.0)) as f32
     })
 }

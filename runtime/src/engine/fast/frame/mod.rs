@@ -292,7 +292,7 @@ impl FrameJob<'_> {
         }
     }
 
-    /// Computes the next four rows of a colour's pieces, and adds them up along their rows.
+    /// Computes the next `PATCH` rows of a colour's pieces, and adds them up along their rows.
     fn sum_pieces(
         &self,
         worker: &mut Worker,

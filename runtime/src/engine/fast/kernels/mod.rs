@@ -20,6 +20,8 @@ mod tests;
 mod tiles;
 mod winograd;
 
+pub(super) use winograd::{PATCH, POINTS, REACH};
+
 use crate::engine::Isa;
 
 /// How a value lies in memory.
@@ -102,28 +104,28 @@ pub(super) struct Tile {
 /// A function that computes a tile of so many pixels and one or two times [`Kernels::lanes`] outputs.
 pub(super) type TileFn = unsafe fn(&Tile, usize, usize);
 
-/// Winograd's input transform of a line of 6×6 patches, 4 apart.
+/// Winograd's input transform of a line of patches, [`PATCH`] apart.
 pub(super) struct InputTransform {
-    /// The six rows, at the first patch's first pixel; f32, `channels` a pixel.
-    pub(super) rows: [*const f32; 6],
+    /// The rows that it reads, at the first patch's first pixel; f32, `channels` a pixel.
+    pub(super) rows: [*const f32; REACH],
     /// Channels: a multiple of 16.
     pub(super) channels: usize,
     pub(super) patches: usize,
-    /// `[36][patches][channels]`, `point` floats from one of the 36 to the next.
+    /// `[POINTS][patches][channels]`, `point` floats from one point to the next.
     pub(super) to: *mut f32,
     pub(super) point: usize,
 }
 
-/// Winograd's output transform to 4×4 pixels a patch.
+/// Winograd's output transform to [`PATCH`]² pixels a patch.
 pub(super) struct OutputTransform {
-    /// `[36][patches][outputs]`.
+    /// `[POINTS][patches][outputs]`.
     pub(super) from: *const f32,
     pub(super) point: usize,
     pub(super) patches: usize,
     /// Outputs: 16 or 32.
     pub(super) outputs: usize,
-    /// Four rows, at the first patch's first pixel.
-    pub(super) rows: [*mut f32; 4],
+    /// The rows of results, at the first patch's first pixel.
+    pub(super) rows: [*mut f32; PATCH],
     /// Floats from one pixel to the next.
     pub(super) out_pixel: usize,
 }
@@ -131,8 +133,8 @@ pub(super) struct OutputTransform {
 /// One line of Winograd's input transform applied to whole rows, element by element. Past `floats`, up to a register
 /// more is read and written.
 pub(super) struct TransformRows {
-    pub(super) from: [*const f32; 6],
-    pub(super) to: [*mut f32; 6],
+    pub(super) from: [*const f32; REACH],
+    pub(super) to: [*mut f32; REACH],
     pub(super) floats: usize,
 }
 

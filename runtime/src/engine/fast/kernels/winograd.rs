@@ -1,32 +1,51 @@
-//! Winograd's minimal filtering F(4×4, 3×3): a 3×3 convolution with 36 products for 16 outputs instead of 144.
+//! Winograd's minimal filtering F(6×6, 3×3): a 3×3 convolution with 64 products for 36 outputs instead of 324.
 //!
-//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A` with the interpolation points 0, ±1, ±2, ∞. Source: Lavin & Gray 2016,
+//! `Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A` with the interpolation points 0, ±1, ±2, ±½, ∞. Source: Lavin & Gray 2016,
 //! "Fast Algorithms for Convolutional Neural Networks". The weights' transform is in `fast/winograd.rs`.
+//!
+//! A transform goes down the columns and then along the rows. What is between lies in [`MaybeUninit`]: an array with
+//! a beginning would be filled, and moved, for every patch.
+
+use std::mem::MaybeUninit;
 
 use super::lanes::Lanes;
 use super::{InputTransform, OutputTransform, TransformRows};
 
-/// `Bᵀ d` for one line.
+/// Outputs of a patch along an axis.
+pub(in crate::engine::fast) const PATCH: usize = 6;
+/// Inputs of a patch along an axis.
+pub(in crate::engine::fast) const REACH: usize = PATCH + 2;
+/// Points: products per patch and pair of channels.
+pub(in crate::engine::fast) const POINTS: usize = REACH * REACH;
+
+/// `Bᵀ d` for one line. Where all of `d` are equal, all but one result are exactly zero: what cancels is either exact or
+/// rounded alike.
 ///
 /// # Safety
 /// The instruction set of `V`.
 #[inline(always)]
-unsafe fn input_line<V: Lanes>(d: [V; 6]) -> [V; 6] {
+unsafe fn input_line<V: Lanes>(d: [V; REACH]) -> [V; REACH] {
     // SAFETY: the caller's promise.
     unsafe {
-        let (two, four, five) = (V::splat(2.0), V::splat(4.0), V::splat(-5.0));
-        let minus_four = V::splat(-4.0);
-        let even = d[2].mul_add(minus_four, d[4]); // d4 − 4 d2
-        let odd = d[1].mul_add(minus_four, d[3]); // d3 − 4 d1
-        let even2 = d[4].sub(d[2]); // d4 − d2
-        let odd2 = d[3].sub(d[1]).mul(two); // 2 d3 − 2 d1
+        let times = |n: f32| V::splat(n);
+        // The points ±1.
+        let even1 = d[4].mul_add(times(-4.25), d[2].add(d[6]));
+        let odd1 = d[3].mul_add(times(-4.25), d[1].add(d[5]));
+        // ±2.
+        let even2 = d[2].mul_add(times(0.25), d[4].mul_add(times(-1.25), d[6]));
+        let odd2 = d[5].mul_add(times(2.0), d[3].mul_add(times(-2.5), d[1].mul(times(0.5))));
+        // ±½.
+        let even3 = d[4].mul_add(times(-1.25), d[2]).mul_add(times(4.0), d[6]);
+        let odd3 = d[5].mul_add(times(0.5), d[3].mul_add(times(-2.5), d[1].mul(times(2.0))));
         [
-            d[0].mul_add(four, d[2].mul_add(five, d[4])),
-            even.add(odd),
-            even.sub(odd),
+            d[4].sub(d[2]).mul_add(times(5.25), d[0].sub(d[6])),
+            even1.add(odd1),
+            even1.sub(odd1),
             even2.add(odd2),
             even2.sub(odd2),
-            d[1].mul_add(four, d[3].mul_add(five, d[5])),
+            even3.add(odd3),
+            even3.sub(odd3),
+            d[3].sub(d[5]).mul_add(times(5.25), d[7].sub(d[1])),
         ]
     }
 }
@@ -36,17 +55,20 @@ unsafe fn input_line<V: Lanes>(d: [V; 6]) -> [V; 6] {
 /// # Safety
 /// The instruction set of `V`.
 #[inline(always)]
-unsafe fn output_line<V: Lanes>(m: [V; 6]) -> [V; 4] {
+unsafe fn output_line<V: Lanes>(m: [V; REACH]) -> [V; PATCH] {
     // SAFETY: the caller's promise.
     unsafe {
-        let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
+        let times = |n: f32| V::splat(n);
         let (sum1, difference1) = (m[1].add(m[2]), m[1].sub(m[2]));
         let (sum2, difference2) = (m[3].add(m[4]), m[3].sub(m[4]));
+        let (sum3, difference3) = (m[5].add(m[6]), m[5].sub(m[6]));
         [
-            m[0].add(sum1).add(sum2),
-            difference2.mul_add(two, difference1),
-            sum2.mul_add(four, sum1),
-            difference2.mul_add(eight, difference1.add(m[5])),
+            m[0].add(sum1).add(sum2.add(sum3)),
+            difference3.mul_add(times(0.5), difference2.mul_add(times(2.0), difference1)),
+            sum3.mul_add(times(0.25), sum2.mul_add(times(4.0), sum1)),
+            difference3.mul_add(times(0.125), difference2.mul_add(times(8.0), difference1)),
+            sum3.mul_add(times(0.0625), sum2.mul_add(times(16.0), sum1)),
+            difference3.mul_add(times(0.03125), difference2.mul_add(times(32.0), difference1.add(m[7]))),
         ]
     }
 }
@@ -55,27 +77,24 @@ unsafe fn output_line<V: Lanes>(m: [V; 6]) -> [V; 4] {
 /// The instruction set of `V`; `args` as documented.
 #[inline(always)]
 pub(super) unsafe fn input<V: Lanes>(args: &InputTransform) {
-    // SAFETY: each row holds 4 · patches + 2 pixels of `channels` floats, `to` 36 points of patches · channels.
+    // SAFETY: each row holds PATCH · patches + 2 pixels of `channels` floats, `to` POINTS times patches · channels.
     unsafe {
         for patch in 0..args.patches {
             for c in (0..args.channels).step_by(V::N) {
-                let at = patch * 4 * args.channels + c;
-                // Columns first, each of them a line over the six rows.
-                let mut lines = [[V::zero(); 6]; 6];
-                for x in 0..6 {
-                    let mut column = [V::zero(); 6];
-                    for y in 0..6 {
-                        column[y] = V::load(args.rows[y].add(at + x * args.channels));
-                    }
-                    let column = input_line(column);
-                    for y in 0..6 {
-                        lines[y][x] = column[y];
+                let at = patch * PATCH * args.channels + c;
+                let mut lines = [[MaybeUninit::<V>::uninit(); REACH]; REACH];
+                for x in 0..REACH {
+                    let column = std::array::from_fn(|y| V::load(args.rows[y].add(at + x * args.channels)));
+                    let column = input_line::<V>(column);
+                    for y in 0..REACH {
+                        lines[y][x].write(column[y]);
                     }
                 }
                 let to = args.to.add(patch * args.channels + c);
-                for (y, line) in lines.into_iter().enumerate() {
-                    for (x, value) in input_line(line).into_iter().enumerate() {
-                        value.store(to.add((y * 6 + x) * args.point));
+                for (y, line) in lines.iter().enumerate() {
+                    let line = input_line::<V>(std::array::from_fn(|x| line[x].assume_init()));
+                    for x in 0..REACH {
+                        line[x].store(to.add((y * REACH + x) * args.point));
                     }
                 }
             }
@@ -87,25 +106,23 @@ pub(super) unsafe fn input<V: Lanes>(args: &InputTransform) {
 /// The instruction set of `V`; `args` as documented.
 #[inline(always)]
 pub(super) unsafe fn output<V: Lanes>(args: &OutputTransform) {
-    // SAFETY: `from` holds 36 points of patches · outputs floats, each row 4 · patches pixels.
+    // SAFETY: `from` holds POINTS times patches · outputs floats, each row PATCH · patches pixels.
     unsafe {
         for patch in 0..args.patches {
             for o in (0..args.outputs).step_by(V::N) {
                 let from = args.from.add(patch * args.outputs + o);
-                let mut lines = [[V::zero(); 6]; 4];
-                for x in 0..6 {
-                    let mut column = [V::zero(); 6];
-                    for y in 0..6 {
-                        column[y] = V::load(from.add((y * 6 + x) * args.point));
-                    }
-                    let column = output_line(column);
-                    for y in 0..4 {
-                        lines[y][x] = column[y];
+                let mut lines = [[MaybeUninit::<V>::uninit(); REACH]; PATCH];
+                for x in 0..REACH {
+                    let column = std::array::from_fn(|y| V::load(from.add((y * REACH + x) * args.point)));
+                    let column = output_line::<V>(column);
+                    for y in 0..PATCH {
+                        lines[y][x].write(column[y]);
                     }
                 }
-                for (row, line) in args.rows.iter().zip(lines) {
-                    for (x, value) in output_line(line).into_iter().enumerate() {
-                        value.store(row.add((patch * 4 + x) * args.out_pixel + o));
+                for (row, line) in args.rows.iter().zip(&lines) {
+                    let line = output_line::<V>(std::array::from_fn(|x| line[x].assume_init()));
+                    for x in 0..PATCH {
+                        line[x].store(row.add((patch * PATCH + x) * args.out_pixel + o));
                     }
                 }
             }
@@ -120,12 +137,9 @@ pub(super) unsafe fn input_rows<V: Lanes>(args: &TransformRows) {
     // SAFETY: the caller's promises.
     unsafe {
         for i in (0..args.floats).step_by(V::N) {
-            let mut line = [V::zero(); 6];
-            for row in 0..6 {
-                line[row] = V::load(args.from[row].add(i));
-            }
-            for (row, value) in input_line(line).into_iter().enumerate() {
-                value.store(args.to[row].add(i));
+            let line = input_line::<V>(std::array::from_fn(|row| V::load(args.from[row].add(i))));
+            for row in 0..REACH {
+                line[row].store(args.to[row].add(i));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{Dice, Guarded, UNTOUCHED, from_bf16, kernels, nearest_bf16, to_bf16,
 use crate::engine::fast::buffer::Buffer;
 use crate::engine::fast::decomposed::{Colors, Decomposed, Line};
 use crate::engine::fast::direct::{Direct, Row};
-use crate::engine::fast::winograd::{Strip, Winograd};
+use crate::engine::fast::winograd::{PATCH, REACH, Strip, Winograd};
 use crate::engine::lower::{Axis, Weights};
 
 /// A convolution with its weights as a file holds them.
@@ -218,8 +218,9 @@ fn winograd_strips() {
             let axis = Axis::new(&conv.spec, padding);
             let winograd = Winograd::new(&axis, &conv.weights(), inputs, outputs, kernels);
             let patches = dice.within(1..18);
-            let mut rows: Vec<_> =
-                (0..6).map(|y| values(seed, &format!("row {y}"), (4 * patches + 2) * inputs)).collect();
+            let mut rows: Vec<_> = (0..REACH)
+                .map(|y| values(seed, &format!("row {y}"), (PATCH * patches + 2) * inputs))
+                .collect();
             // Channels past the model's hold zeros.
             for (i, value) in rows.iter_mut().flat_map(|row| row.iter_mut().enumerate()) {
                 if i % inputs >= input {
@@ -227,8 +228,8 @@ fn winograd_strips() {
                 }
             }
             let up = axis.up();
-            let out_row = 4 * patches * up * outputs;
-            let mut out = Guarded::new(4 * up * out_row, UNTOUCHED);
+            let out_row = PATCH * patches * up * outputs;
+            let mut out = Guarded::new(PATCH * up * out_row, UNTOUCHED);
             let strip = Strip {
                 rows: std::array::from_fn(|y| rows[y].as_ptr()),
                 patches,
@@ -268,8 +269,8 @@ fn decomposed_lines() {
             let columns = decomposed.columns(patches);
             let prepared = Prepared::new(seed, decomposed.reach(), columns * inputs, false);
             let rows: Vec<_> = prepared.floats.iter().map(|row| row.as_ptr()).collect();
-            let out_row = 4 * patches * outputs;
-            let mut out = Guarded::new(4 * out_row, UNTOUCHED);
+            let out_row = PATCH * patches * outputs;
+            let mut out = Guarded::new(PATCH * out_row, UNTOUCHED);
             let line = Line {
                 rows: &rows,
                 patches,
@@ -291,7 +292,7 @@ fn decomposed_lines() {
     }
 }
 
-/// Rows of large kernels to three colours, added up from their pieces four rows at a time.
+/// Rows of large kernels to three colours, added up from their pieces a line of patches at a time.
 #[test]
 fn colours_in_pieces() {
     for (isa, kernels) in kernels() {
@@ -307,9 +308,9 @@ fn colours_in_pieces() {
             // More rows than are kept at a time.
             let (pixels, height) = (dice.within(1..50), dice.within(1..30));
             let patches = colors.patches(pixels);
-            let steps = (height + colors.beyond()).div_ceil(4);
-            let mut rows: Vec<_> = (0..4 * steps + 2)
-                .map(|y| values(seed, &format!("row {y}"), (4 * patches + 2) * inputs))
+            let steps = (height + colors.beyond()).div_ceil(PATCH);
+            let mut rows: Vec<_> = (0..PATCH * steps + 2)
+                .map(|y| values(seed, &format!("row {y}"), (PATCH * patches + 2) * inputs))
                 .collect();
             // Channels past the model's hold zeros.
             for (i, value) in rows.iter_mut().flat_map(|row| row.iter_mut().enumerate()) {
@@ -323,12 +324,12 @@ fn colours_in_pieces() {
                 Buffer::new(4 * winograd.product_floats(patches)),
             );
             let sums = Buffer::new(4 * colors.sum_floats(pixels));
-            let out_row = 4 * patches * colors.outputs;
-            let mut out = vec![UNTOUCHED; 4 * out_row + SumPieces::OVERRUN];
+            let out_row = PATCH * patches * colors.outputs;
+            let mut out = vec![UNTOUCHED; PATCH * out_row + SumPieces::OVERRUN];
             let mut done = 0;
             for step in 0..steps {
                 let strip = Strip {
-                    rows: std::array::from_fn(|y| rows[4 * step + y].as_ptr()),
+                    rows: std::array::from_fn(|y| rows[PATCH * step + y].as_ptr()),
                     patches,
                     input: &input_buffer,
                     products: &products,
@@ -339,12 +340,12 @@ fn colours_in_pieces() {
                 // SAFETY: the instruction set is here; rows, buffers and results have the strip's sizes.
                 unsafe {
                     winograd.strip(&strip);
-                    for row in 0..4 {
+                    for row in 0..PATCH {
                         let results = out.as_ptr().add(row * out_row);
-                        colors.add_columns(kernels, results, 4 * step + row, pixels, &sums);
+                        colors.add_columns(kernels, results, PATCH * step + row, pixels, &sums);
                     }
                 }
-                while done < height && done + colors.beyond() < 4 * (step + 1) {
+                while done < height && done + colors.beyond() < PATCH * (step + 1) {
                     let mut painted = Guarded::new(3 * pixels + 1, UNTOUCHED);
                     // SAFETY: the rows that it sees were just summed.
                     unsafe { colors.add_rows(done, pixels, &sums, painted.pointer()) };
