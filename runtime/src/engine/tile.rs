@@ -20,8 +20,9 @@ pub enum Tile {
     /// Up to 768 MiB in memory, the rest in a scratch file. That does not change a bit of the result.
     #[default]
     Auto,
-    /// In a scratch file whatever the size, in bands of so many rows of each layer, rounded up to a multiple of 4.
-    /// Statistics are then merged in another order: a value may differ from the untiled one's in its last digits.
+    /// In a scratch file whatever the size, in bands of so many rows of each layer, rounded up to what it computes
+    /// together, a multiple of 4 or 6. Statistics are then merged in another order: a value may differ from the
+    /// untiled one's in its last digits.
     Rows(usize),
     /// In memory, whatever it takes.
     Off,

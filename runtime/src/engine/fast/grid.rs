@@ -28,7 +28,7 @@ pub(super) struct Task {
 
 impl Grid {
     /// `unit`: rows and columns that are computed together; `widest`: columns of the widest strip allowed; `band`:
-    /// rows of a band (rounded up to a multiple of 4), unless they are chosen here.
+    /// rows of a band (rounded up to whole units, of at least 4), unless they are chosen here.
     pub(super) fn new(height: usize, width: usize, unit: usize, widest: usize, band: Option<usize>) -> Self {
         let units = width.div_ceil(unit);
         let strips = units.div_ceil((widest / unit).max(1));
