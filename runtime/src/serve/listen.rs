@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::TlsFiles;
+use super::linger::Lingering;
 use super::{Shared, routes};
 use crate::RuntimeError;
 
@@ -121,12 +123,14 @@ impl Drop for Place {
 pub struct Held {
     shared: Arc<Shared>,
     _place: Place,
+    /// A request was answered before all of it had come.
+    pub unread: Arc<AtomicBool>,
 }
 
 impl Held {
     fn new(shared: Arc<Shared>, place: Place) -> Self {
         shared.metrics.connections.inc();
-        Held { shared, _place: place }
+        Held { shared, _place: place, unread: Arc::default() }
     }
 }
 
@@ -187,35 +191,44 @@ pub async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc
         let router = router.clone().layer(Extension(peer)).layer(Extension(Arc::clone(&held)));
         let (shared, tls) = (Arc::clone(&shared), tls.clone());
         let tasks = shared.tasks.clone();
-        tasks.spawn(async move {
-            let _held = held;
-            connection(stream, tls, router, &shared).await;
-        });
+        tasks.spawn(async move { connection(stream, tls, router, &shared, &held).await });
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, shared: &Shared) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    shared: &Shared,
+    held: &Held,
+) {
     let _ = stream.set_nodelay(true); // only a matter of milliseconds
     match tls {
-        None => serve(stream, router, shared).await,
+        None => serve(stream, router, shared, held).await,
         Some(tls) => match timeout(shared.limits.header_time, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, shared).await,
+            Ok(Ok(stream)) => serve(stream, router, shared, held).await,
             Ok(Err(_)) | Err(_) => shared.metrics.refused("tls"),
         },
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Send + 'static, router: Router, shared: &Shared) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    router: Router,
+    shared: &Shared,
+    held: &Held,
+) {
     let mut stream = TimeoutStream::new(stream);
     // A reader that takes nothing for so long is gone; live clients have a time of their own, which counts them,
     // and comes first. (Reading has its times elsewhere: a caller who waits for a large painting sends nothing, and
     // is right.)
     stream.set_write_timeout(Some(shared.limits.send_time * 2));
+    let stream = Lingering::new(Box::pin(stream), Arc::clone(&held.unread), shared.limits.body_time);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header_time)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

@@ -1,6 +1,7 @@
 //! `impasto serve`: a page in the browser that paints pictures and the camera, and an interface for programs.
 //!
-//! - `config`: what a server is told; `listen`: connections, TLS; `guard`: who may come in; `routes`: addresses.
+//! - `config`: what a server is told; `listen`: connections, TLS; `linger`: their end when they were refused.
+//! - `guard`: who may come in; `routes`: addresses.
 //! - `live`: frames over a WebSocket; `api`: pictures by POST; `settings`: what callers choose; `answer`: refusals.
 //! - `queue`: whose turn it is; `painter`: the threads that paint; `catalogue`: the styles on offer.
 //! - `scene`: the picture to begin with; `metrics`; `page/`: HTML, style and script, embedded.
@@ -24,6 +25,7 @@ mod api;
 mod catalogue;
 mod config;
 mod guard;
+mod linger;
 mod listen;
 mod live;
 mod metrics;

@@ -1,10 +1,11 @@
 //! The addresses: the page, thumbnails, the interface for programs, health and metrics; the guard before them all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -76,6 +77,8 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     // Watchdogs know no token, and what the page is made of is no secret.
     let open = matches!(path.as_str(), "/healthz" | "/app.js" | "/style.css" | "/icon.svg");
     let (uri, headers) = (request.uri(), request.headers());
+    let held = request.extensions().get::<Arc<Held>>().cloned();
+    let sends = !request.body().is_end_stream();
     let pass = shared
         .guard
         .check_origin(headers)
@@ -102,9 +105,10 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     };
     if let Some(Reason(reason)) = response.extensions().get() {
         shared.metrics.refused(reason);
-        // What is left of a refused body is not read to its end.
-        if method == Method::POST {
+        // What is left of a refused body is nobody's: the connection ends, once the caller has sent it.
+        if sends {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            held.inspect(|held| held.unread.store(true, Ordering::Relaxed));
         }
     }
     let headers = response.headers_mut();

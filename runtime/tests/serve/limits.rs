@@ -17,6 +17,31 @@ fn a_declared_gigabyte_is_refused_before_it_comes() {
     assert_eq!(server.post("/api/stylize", &png(&photo(9, 9))).status, 200);
 }
 
+/// Programs send all of a picture before they read: an answer that comes sooner must not be lost to a reset.
+#[test]
+fn who_is_refused_early_can_send_on_and_then_reads_why() {
+    let mut config = config();
+    config.limits.body_bytes = 4 << 20;
+    let server = start(config);
+    for (method, path, megabytes, status) in [
+        ("POST", "/api/stylize?style=nobody", 4, 404),
+        ("POST", "/api/stylize?strength=2", 4, 400),
+        ("POST", "/api/stylize", 24, 413),
+        ("PUT", "/api/stylize", 4, 405),
+        ("POST", "/api", 4, 404),
+    ] {
+        let picture = vec![7; megabytes << 20];
+        let mut stream = server.connect();
+        stream.write_all(&server.head(method, path, &[], picture.len())).expect("sent");
+        // A moment, for the answer to be on its way.
+        std::thread::sleep(Duration::from_millis(50));
+        stream.write_all(&picture).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        Answer::read(&mut &answer[..]).refusal(status);
+    }
+}
+
 #[test]
 fn an_undeclared_body_is_cut_off_at_the_limit() {
     let mut config = config();
