@@ -349,6 +349,34 @@ fn by_keyboard_alone_and_on_a_phone() {
     assert_eq!(scene.browser.errors, Vec::<String>::new());
 }
 
+/// What failed is said until a painting comes, and what was changed meanwhile has its turn.
+#[test]
+fn after_a_failure_the_newest_wish_is_painted() {
+    let Some(mut scene) = Scene::new("after_a_failure_the_newest_wish_is_painted") else { return };
+    // A connection that keeps a frame to itself when told to, and then says that it failed.
+    let source = "window.WebSocket = class extends WebSocket { send(data) { \
+         if (!window.failing || typeof data === 'string') return super.send(data); \
+         data.slice(0, 4).arrayBuffer().then((head) => { window.fail = () => { \
+         const told = { type: 'error', id: new DataView(head).getUint32(0, true), error: 'it failed', hint: 'on purpose' }; \
+         this.dispatchEvent(new MessageEvent('message', { data: JSON.stringify(told) })); }; }); } }";
+    scene.browser.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
+    let url = scene.url();
+    scene.browser.open(&url);
+    scene.browser.wait("painted.dataset.count >= 1 && document.querySelector('input[value=wave]') !== null");
+    scene.settle();
+    let before = scene.browser.canvas("painted");
+    scene.browser.value("window.failing = true; document.querySelector('input[value=wave]').click()");
+    scene.browser.wait("window.fail !== undefined && figures.textContent === 'painting …'");
+    scene.browser.value("window.failing = false; document.querySelector('input[value=mondrian]').click()");
+    scene.repaint(|browser| {
+        let said = browser.text("(fail(), `${message.textContent}|${figures.textContent}`)");
+        assert_eq!(said, "Not painted: it failed. Hint: on purpose.|");
+    });
+    assert!(difference(&scene.browser.canvas("painted"), &before) > 8.0);
+    assert_eq!(scene.browser.text("message.textContent"), "");
+    assert_eq!(scene.browser.errors, Vec::<String>::new());
+}
+
 #[test]
 fn other_sites_insecure_names_and_a_server_that_comes_back() {
     let Some(mut scene) = Scene::new("other_sites_insecure_names_and_a_server_that_comes_back") else {

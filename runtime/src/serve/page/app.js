@@ -17,9 +17,17 @@ if (location.search) history.replaceState(null, "", location.pathname);
 
 // ---------- words ----------
 
-function say(text, kind = "") {
+let topic = ""; // what the message is about
+
+function say(text, kind = "", about = "") {
   if (message.textContent !== text) message.textContent = text;
   message.className = `message ${kind}`;
+  topic = about;
+}
+
+// What it was about is well again.
+function unsay(about) {
+  if (topic === about) say("");
 }
 
 function connected(state, text) {
@@ -255,9 +263,18 @@ async function show(buffer) {
   } else if (!camera) {
     figures.textContent = `painted in ${Math.round(took)} ms`;
   }
-  if (waited > 1000) say(`The server is busy: this took ${(waited / 1000).toFixed(1)} s to have its turn.`);
-  else if (message.textContent.startsWith("The server is busy")) say("");
+  if (waited > 1000) say(`The server is busy: this took ${(waited / 1000).toFixed(1)} s to have its turn.`, "", "painting");
+  else unsay("painting");
   pump();
+}
+
+// What is in flight does not become a painting.
+function failed(words) {
+  flight = null;
+  if (!camera) figures.textContent = "";
+  say(words, "error", "painting");
+  // Not at once: the next frame of a camera may fail the same way. A picture has its turn when something was changed.
+  setTimeout(pump, 1000);
 }
 
 // ---------- the connection ----------
@@ -271,10 +288,7 @@ function connect() {
   socket = mine;
   mine.addEventListener("message", ({ data }) => {
     if (typeof data !== "string") {
-      show(data).catch(() => {
-        flight = null;
-        say("A painting came back broken.", "error");
-      });
+      show(data).catch(() => failed("A painting came back broken."));
       return;
     }
     const told = JSON.parse(data);
@@ -282,16 +296,13 @@ function connect() {
       attempts = 0;
       limits = { ...limits, ...told };
       connected("open", "connected");
-      if (/^(The connection|The server (is|was|has))/.test(message.textContent)) say("");
+      unsay("connection");
       sendSettings();
       changed();
     } else if (told.type === "error") {
-      say(`Not painted: ${told.error}. Hint: ${told.hint}.`, "error");
-      if (told.id === flight?.id) {
-        flight = null;
-        // Not at once: the next frame of a camera may fail the same way.
-        setTimeout(() => camera && pump(), 1000);
-      }
+      const words = `Not painted: ${told.error}. Hint: ${told.hint}.`;
+      if (told.id === flight?.id) failed(words);
+      else say(words, "error", "painting");
     }
   });
   mine.addEventListener("close", ({ code, reason }) => {
@@ -301,9 +312,9 @@ function connect() {
     attempts += 1;
     const wait = Math.min(15, 0.5 * 2 ** Math.min(attempts, 6)) * (0.75 + Math.random() / 2);
     connected("closed", "not connected");
-    if (code === 1013) say("The server is busy with as many people as it takes. Trying again by itself.", "error");
-    else if (reason) say(`The connection was closed: ${reason}. Trying again by itself.`, "error");
-    else if (attempts > 1) say("The server is not there. Trying again by itself.", "error");
+    if (code === 1013) say("The server is busy with as many people as it takes. Trying again by itself.", "error", "connection");
+    else if (reason) say(`The connection was closed: ${reason}. Trying again by itself.`, "error", "connection");
+    else if (attempts > 1) say("The server is not there. Trying again by itself.", "error", "connection");
     setTimeout(connect, wait * 1000);
     // A token that is not known any more: the page itself says how to go on.
     if (attempts === 2) {
