@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::answer::Refusal;
 use super::config::TlsFiles;
 use super::linger::Lingering;
 use super::{Shared, routes};
@@ -100,10 +101,9 @@ impl Places {
     ///
     /// # Errors
     /// 503 when there is none.
-    pub fn take(&self, address: IpAddr) -> Result<Place, super::answer::Refusal> {
-        self.try_take(address).ok_or_else(|| {
-            super::answer::Refusal::busy("as many pictures as this server takes at once are being painted")
-        })
+    pub fn take(&self, address: IpAddr) -> Result<Place, Refusal> {
+        self.try_take(address)
+            .ok_or_else(|| Refusal::busy("as many pictures as this server takes at once are being painted"))
     }
 }
 
@@ -205,11 +205,30 @@ async fn connection(
     let _ = stream.set_nodelay(true); // only a matter of milliseconds
     match tls {
         None => serve(stream, router, shared, held).await,
-        Some(tls) => match timeout(shared.limits.header_time, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve(stream, router, shared, held).await,
-            Ok(Err(_)) | Err(_) => shared.metrics.refused("tls"),
-        },
+        Some(tls) => {
+            let until = Instant::now() + shared.limits.header_time;
+            let mut first = [0];
+            let _ = timeout_at(until, stream.peek(&mut first)).await; // if it failed, so does the next
+            // A method, not a handshake: browsers take an address without its scheme for plain HTTP.
+            if first[0].is_ascii_alphabetic() {
+                shared.metrics.refused("plain_http");
+                held.unread.store(true, Ordering::Relaxed);
+                return serve(stream, Router::new().fallback(wants_https), shared, held).await;
+            }
+            match timeout_at(until, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve(stream, router, shared, held).await,
+                Ok(Err(_)) | Err(_) => shared.metrics.refused("tls"),
+            }
+        }
     }
+}
+
+/// The answer to plain HTTP where HTTPS is spoken.
+async fn wants_https() -> Refusal {
+    Refusal::bad_request(
+        "this server speaks HTTPS, and was spoken to in plain HTTP",
+        "write https:// before its address",
+    )
 }
 
 async fn serve(

@@ -1,7 +1,6 @@
 //! HTTPS, and what is said when its files are wrong.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,10 +62,12 @@ fn the_page_comes_over_https() {
         answer.head
     );
 
-    // Plain HTTP is not answered.
-    let mut plain = TcpStream::connect(("127.0.0.1", server.address.port())).expect("connected");
-    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
-    assert_eq!(Answer::read(&mut plain).status, 0);
+    // Plain HTTP is told so, and nothing else, whoever it is.
+    for path in ["/", "/api/styles", "/healthz", "/?token=a-token-of-the-tests"] {
+        let answer = server.get(path);
+        assert!(answer.refusal(400).contains("HTTPS"));
+        assert_eq!(answer.header("set-cookie"), None);
+    }
 }
 
 #[test]
