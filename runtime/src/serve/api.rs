@@ -39,6 +39,14 @@ pub async fn stylize(
     let Query(query) =
         query.map_err(|_| Refusal::bad_request("the query is not readable", "expected name=value&…"))?;
     let wish = Wish::from_query(&query, &shared.catalogue)?;
+    if is_form(&headers) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not_a_picture",
+            "the picture came inside a form; expected its bytes alone as the body",
+            "curl --data-binary @photo.jpg in place of -F; in Python's requests, data= in place of files=",
+        ));
+    }
     // What is declared too large is not waited for.
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|bytes: u64| bytes > limits.body_bytes as u64) {
@@ -61,6 +69,13 @@ pub async fn stylize(
         }
     })?;
     paint(&shared, peer, wish, picture, place).await
+}
+
+/// A form with files in it, as `curl -F` and many libraries send one. (Other types say nothing: `curl --data-binary`
+/// calls a picture a form of another kind.)
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    kind.to_ascii_lowercase().starts_with(b"multipart/")
 }
 
 /// Reads a body, chunk by chunk into one piece: chunks kept for later cost many times their size when they are small.

@@ -107,7 +107,8 @@ impl Wish {
                 "strength" => change.strength = Some(parse(name, value, "a number from 0 to 1")?),
                 "stroke_scale" => change.stroke_scale = Some(parse(name, value, &number(STROKE_SCALE))?),
                 "keep_colors" => {
-                    change.keep_colors = Some(match value.as_str() {
+                    // Python writes its `True`.
+                    change.keep_colors = Some(match value.to_ascii_lowercase().as_str() {
                         "1" | "true" | "" => true,
                         "0" | "false" => false,
                         _ => return Err(unexpected(name, value, "true or false")),
@@ -201,6 +202,9 @@ mod tests {
         assert_eq!(full.settings, Settings { style: 1, strength: 0.5, stroke_scale: 2.0, keep_colors: true });
         assert_eq!((full.size, full.format, full.quality), (Some(300), Some(Format::WebP), 7));
         assert_eq!(full.settings.options(None).seen_pixels(10, 5), 200);
+        for (value, keep) in [("True", true), ("1", true), ("False", false)] {
+            assert_eq!(wish(&format!("keep_colors={value}")).unwrap().settings.keep_colors, keep, "{value}");
+        }
     }
 
     #[test]

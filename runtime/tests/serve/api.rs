@@ -112,6 +112,15 @@ fn mistakes_are_answered_in_json_with_a_hint() {
         let error = server.post(path, body).refusal(status);
         assert!(error.contains(expected) && error.lines().count() == 1, "{path}: {error}");
     }
+    // As `curl -F` sends it.
+    let form = [
+        &b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\n"[..],
+        &photo,
+        b"\r\n--x--\r\n",
+    ];
+    let kind = [("Content-Type", "multipart/form-data; boundary=x")];
+    let error = server.request("POST", "/api/stylize", &kind, &form.concat()).refusal(415);
+    assert!(error.contains("inside a form"), "{error}");
     // What does not fit in the format is refused before it is painted.
     let long = png(&super::support::photo(16_400, 1));
     for (path, expected) in [
