@@ -21,6 +21,9 @@ use crate::RuntimeError;
 const MIN_TOKEN: usize = 16;
 const MAX_TOKEN: usize = 256;
 
+/// Why somebody is refused who gave a token, but not this server's; who gave none: `no_token`.
+pub const WRONG_TOKEN: &str = "wrong_token";
+
 /// The doorkeeper.
 pub struct Guard {
     /// Names beside addresses in figures, in lower case.
@@ -137,10 +140,12 @@ impl Guard {
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().strip_prefix(&prefix))
             .any(is_right);
-        // In an address only for the page: addresses are logged, and shown.
+        // In an address only for the page: addresses are logged, and shown. A form writes the spaces that were
+        // pasted along as `+`.
         let in_address = (method == Method::GET && uri.path() == "/")
             .then(|| uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("token=")))
-            .flatten();
+            .flatten()
+            .map(|given| given.trim_matches('+'));
         if in_address.is_some_and(is_right) {
             let secure = if self.secure { "; Secure" } else { "" };
             let cookie = &self.cookie;
@@ -154,7 +159,7 @@ impl Guard {
         let given = in_address.is_some() || headers.contains_key(header::AUTHORIZATION);
         Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
-            "no_token",
+            if given { WRONG_TOKEN } else { "no_token" },
             if given { "that is not this server's token" } else { "this server asks for a token" },
             "open the link that the server printed, or send the token as `Authorization: Bearer …`",
         ))

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::answer::{Reason, Refusal, to_json};
-use super::guard::Pass;
+use super::guard::{Pass, WRONG_TOKEN};
 use super::listen::Held;
 use super::painter::Easel;
 use super::{Level, Peer, Shared, api, live, metrics, scene};
@@ -26,6 +26,7 @@ use crate::picture::{EncodeOptions, Format, Picture};
 
 const PAGE: &str = include_str!("page/index.html");
 const LOCKED: &str = include_str!("page/locked.html");
+const WRONG: &str = r#"<p class="message error" role="alert">That is not this server’s token. A server that is started anew has another, unless it was given one.</p>"#;
 const SCRIPT: &str = include_str!("page/app.js");
 const LOOK: &str = include_str!("page/style.css");
 const ICON: &str = include_str!("page/icon.svg");
@@ -96,8 +97,7 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
             if refusal.status == StatusCode::UNAUTHORIZED && method == Method::GET && path == "/" =>
         {
             let reason = Reason(refusal.reason);
-            let locked = page("text/html; charset=utf-8", LOCKED);
-            let mut response = (refusal.status, locked).into_response();
+            let mut response = (refusal.status, locked(refusal.reason == WRONG_TOKEN)).into_response();
             response.extensions_mut().insert(reason);
             response
         }
@@ -125,9 +125,15 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     response
 }
 
-fn page(kind: &'static str, text: &'static str) -> Response {
+fn page(kind: &'static str, text: impl IntoResponse) -> Response {
     // Another version of the program has another page at the same address.
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
+}
+
+/// The page that asks for the token, and says so when the one that was given is wrong.
+fn locked(wrong: bool) -> Response {
+    let said = if wrong { WRONG } else { "" };
+    page("text/html; charset=utf-8", LOCKED.replace("<!-- refused -->", said))
 }
 
 fn jpeg(bytes: Bytes) -> Response {

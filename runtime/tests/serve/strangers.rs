@@ -69,7 +69,11 @@ fn a_server_with_a_token_wants_it_everywhere_but_for_its_pulse() {
     let locked = server.get("/");
     assert_eq!((locked.status, locked.header("set-cookie")), (401, None));
     assert!(String::from_utf8_lossy(&locked.body).contains("This server asks for a token"));
-    assert_eq!(server.get("/?token=wrong").status, 401);
+    assert!(!String::from_utf8_lossy(&locked.body).contains("not this server"));
+    let wrong = server.get("/?token=wrong");
+    assert_eq!(wrong.status, 401);
+    assert!(String::from_utf8_lossy(&wrong.body).contains("not this server’s token"));
+    assert_eq!(server.get(&format!("/?token=+{TOKEN}+")).status, 200);
     let open = server.get(&format!("/?token={TOKEN}"));
     assert_eq!(open.status, 200);
     let set = open.header("set-cookie").expect("a cookie");
