@@ -28,14 +28,13 @@ struct Scene {
 }
 
 fn begin(port: u16) -> (u16, Stopper, JoinHandle<()>) {
-    begin_as(port, None)
+    begin_with(port, |_| {})
 }
 
-fn begin_as(port: u16, name: Option<&str>) -> (u16, Stopper, JoinHandle<()>) {
+fn begin_with(port: u16, change: impl FnOnce(&mut ServeConfig)) -> (u16, Stopper, JoinHandle<()>) {
     let mut config = ServeConfig::shipped().expect("styles");
     config.listen = ([127, 0, 0, 1], port).into();
-    config.allow_hosts = name.map(str::to_string).into_iter().collect();
-    config.token = name.map(|_| TOKEN.to_string());
+    change(&mut config);
     config.painter = StylizerOptions::default();
     let server = Server::bind(config).expect("a server");
     let (port, stopper) = (server.address().port(), server.stopper());
@@ -399,7 +398,10 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
     assert_eq!(scene.browser.text(&socket), "closed");
 
     // By a name that is neither localhost nor HTTPS the page works, and says why the camera does not.
-    let (named, stopper, server) = begin_as(0, Some("studio.example"));
+    let (named, stopper, server) = begin_with(0, |config| {
+        config.allow_hosts = vec!["studio.example".to_string()];
+        config.token = Some(TOKEN.to_string());
+    });
     scene.browser.open(&format!("http://studio.example:{named}/?token={TOKEN}"));
     scene.browser.wait("painted.dataset.count >= 1");
     scene.browser.value("camera.click()");
@@ -422,4 +424,19 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
         browser.value("document.querySelector('input[value=wave]').click()");
     });
     assert_eq!(scene.browser.text("message.textContent"), "");
+
+    // It comes back with other styles: those are shown, and one of them is chosen.
+    let (wave, before) = (scene.browser.canvas("painted"), scene.count());
+    scene.stop();
+    scene.browser.wait("connection.dataset.state === 'closed'");
+    let (_, stopper, server) =
+        begin_with(port, |config| config.styles.retain(|style| ["mondrian", "udnie"].contains(&&*style.name)));
+    (scene.stopper, scene.server) = (stopper, Some(server));
+    scene.browser.wait("document.querySelectorAll('.style').length === 2");
+    scene.browser.wait(&format!("connection.dataset.state === 'open' && painted.dataset.count > {before}"));
+    scene.settle();
+    let chosen = "[...document.querySelectorAll('input[name=style]:checked')].map((at) => at.value).join()";
+    assert_eq!(scene.browser.text(chosen), "mondrian");
+    assert_eq!(scene.browser.text("message.textContent"), "");
+    assert!(difference(&scene.browser.canvas("painted"), &wave) > 8.0);
 }

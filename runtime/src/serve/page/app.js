@@ -297,8 +297,7 @@ function connect() {
       limits = { ...limits, ...told };
       connected("open", "connected");
       unsay("connection");
-      sendSettings();
-      changed();
+      begin(mine);
     } else if (told.type === "error") {
       const words = `Not painted: ${told.error}. Hint: ${told.hint}.`;
       if (told.id === flight?.id) failed(words);
@@ -323,6 +322,14 @@ function connect() {
   });
 }
 
+// A server that comes back may have other styles than the one before it.
+async function begin(mine) {
+  await listStyles();
+  if (socket !== mine) return;
+  sendSettings();
+  changed();
+}
+
 function sendSettings() {
   if (socket?.readyState === WebSocket.OPEN && settings.style) socket.send(JSON.stringify(settings));
 }
@@ -340,11 +347,23 @@ function set(change) {
   changed();
 }
 
-async function showStyles() {
-  const answer = await fetch("/api/styles");
-  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-  const styles = await answer.json();
-  for (const style of styles) {
+let listed = ""; // the styles that are shown, as the server told them
+
+async function listStyles() {
+  try {
+    const answer = await fetch("/api/styles");
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    const told = await answer.text();
+    if (told !== listed) showStyles(JSON.parse(told));
+    listed = told;
+    unsay("styles");
+  } catch (error) {
+    say(`The styles could not be listed: ${error.message}.`, "error", "styles");
+  }
+}
+
+function showStyles(styles) {
+  const labels = styles.map((style) => {
     const label = document.createElement("label");
     label.className = "style";
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: style.name });
@@ -356,12 +375,14 @@ async function showStyles() {
       set({ style: style.name });
       label.scrollIntoView({ block: "nearest", inline: "nearest" });
     });
+    radio.checked = style.name === settings.style;
     label.append(radio, image, name);
-    $("styles").append(label);
-  }
-  const first = $("styles").querySelector("input");
-  first.checked = true;
-  set({ style: first.value });
+    return label;
+  });
+  $("styles").replaceChildren(...labels);
+  if (styles.some(({ name }) => name === settings.style)) return;
+  labels[0].querySelector("input").checked = true;
+  settings.style = styles[0].name;
 }
 
 $("strength").addEventListener("input", ({ target }) => {
@@ -477,7 +498,7 @@ $("full").addEventListener("click", async ({ target }) => {
 
 setSplit(50);
 connect();
-showStyles().catch((error) => say(`The styles could not be listed: ${error.message}.`, "error"));
+listStyles();
 fetch("/sample.jpg")
   .then((answer) => answer.blob())
   .then((blob) => loading === 0 && openPicture(blob, "lake.jpg"))
