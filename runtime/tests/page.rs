@@ -18,6 +18,12 @@ use serde_json::json;
 /// A server with a further name asks for one.
 const TOKEN: &str = "0123456789abcdef";
 
+/// A red AVIF of 1100×16: larger than its preview, as few bytes as can be (Pillow, quality 20).
+const AVIF: &str = "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUIAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAA\
+     AAAAAAAOcGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAAMQAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xv\
+     cgAAAABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAETAAAABAAAAAQcGl4aQAAAAADCAgIAAAADGF2MUOBAAwAAAAAE2NvbHJuY2x4AAEADQAG\
+     gAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAOW1kYXQSAAoJGCjiX7ZAQ0GhMiIWw8PCzuAAFgAAEKxDaQy3JHIFCaqx4nAq5JP757Nl19Mg";
+
 /// The browser, a server with the shipped styles, and a folder with `clip.y4m` and `photo.png` in it.
 struct Scene {
     browser: Browser,
@@ -190,9 +196,22 @@ fn a_picture_the_camera_and_every_setting() {
     std::fs::create_dir(&downloads).expect("a folder");
     let behaviour = json!({ "behavior": "allow", "downloadPath": downloads });
     scene.browser.call("Browser.setDownloadBehavior", behaviour);
-    for (button, name, size) in
-        [("download", "photo-mondrian.jpg", (1024, 614)), ("full", "photo-mondrian-full.jpg", (1500, 900))]
-    {
+    for (button, name, size) in [
+        ("download", "photo-mondrian.jpg", (1024, 614)),
+        ("full", "photo-mondrian-full.jpg", (1500, 900)),
+        // What the browser can read and the server cannot.
+        ("full", "flat-mondrian-full.jpg", (1100, 16)),
+    ] {
+        if name.starts_with("flat") {
+            let drop = format!(
+                "(() => {{ const bytes = Uint8Array.from(atob('{AVIF}'), (at) => at.charCodeAt(0)); \
+                 const dropped = new DataTransfer(); dropped.items.add(new File([bytes], 'flat.avif', {{ type: 'image/avif' }})); \
+                 dispatchEvent(new DragEvent('drop', {{ dataTransfer: dropped }})); }})()"
+            );
+            scene.repaint(|browser| {
+                browser.value(&drop);
+            });
+        }
         scene.browser.value(&format!("document.getElementById('{button}').click()"));
         let (file, begun) = (downloads.join(name), Instant::now());
         let picture = loop {
@@ -429,8 +448,9 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
     let (wave, before) = (scene.browser.canvas("painted"), scene.count());
     scene.stop();
     scene.browser.wait("connection.dataset.state === 'closed'");
-    let (_, stopper, server) =
-        begin_with(port, |config| config.styles.retain(|style| ["mondrian", "udnie"].contains(&&*style.name)));
+    let (_, stopper, server) = begin_with(port, |config| {
+        config.styles.retain(|style| ["mondrian", "udnie"].contains(&&*style.name))
+    });
     (scene.stopper, scene.server) = (stopper, Some(server));
     scene.browser.wait("document.querySelectorAll('.style').length === 2");
     scene.browser.wait(&format!("connection.dataset.state === 'open' && painted.dataset.count > {before}"));

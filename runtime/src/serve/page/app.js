@@ -463,6 +463,9 @@ $("download").addEventListener("click", async () => {
   if (blob) save(blob, `${title()}-${settings.style}.jpg`);
 });
 
+// What the server reads too. A browser may read more: AVIF, Apple's HEIC.
+const READABLE = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/gif"];
+
 // The whole picture through the interface for programs.
 $("full").addEventListener("click", async ({ target }) => {
   if (!picture) return;
@@ -472,7 +475,7 @@ $("full").addEventListener("click", async ({ target }) => {
   try {
     let body = file;
     const scale = Math.sqrt(limits.pixels / (bitmap.width * bitmap.height * Math.max(1, settings.stroke_scale ** 2)));
-    if (scale < 1 || file.size > limits.body_bytes) {
+    if (scale < 1 || file.size > limits.body_bytes || !READABLE.includes(file.type)) {
       const canvas = document.createElement("canvas");
       const fitting = Math.min(1, scale * 0.999);
       draw(canvas, bitmap, Math.floor(bitmap.width * fitting), Math.floor(bitmap.height * fitting), false);
