@@ -263,6 +263,27 @@ fn a_picture_the_camera_and_every_setting() {
     });
     scene.browser.wait("live().length === 0");
 
+    // Two cameras that do not say where they look: the other one is the other one.
+    scene.browser.value(
+        "(() => { const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices); window.asked = []; \
+         const camera = (deviceId) => ({ kind: 'videoinput', deviceId }); \
+         devices.enumerateDevices = async () => [camera('built in'), { kind: 'audioinput' }, camera('on the desk')]; \
+         devices.getUserMedia = async (wish) => { const { deviceId } = wish.video; \
+         asked.push(deviceId?.exact ?? 'any'); delete wish.video.deviceId; const stream = await ask(wish); \
+         const [track] = stream.getVideoTracks(), own = track.getSettings.bind(track); \
+         track.getSettings = () => ({ ...own(), facingMode: undefined, deviceId: deviceId?.exact ?? 'built in' }); \
+         return stream; }; })()",
+    );
+    scene.browser.value("camera.click()");
+    for asked in ["any", "any,on the desk", "any,on the desk,built in"] {
+        scene.browser.wait(&format!("!flip.hidden && asked.join() === '{asked}'"));
+        scene.browser.value("flip.click()");
+    }
+    scene.browser.wait("!flip.hidden && asked.length === 4");
+    scene.repaint(|browser| {
+        browser.value("camera.click()");
+    });
+
     // What is no picture is said to be none.
     std::fs::write(scene.folder.path().join("note.png"), "hello").expect("written");
     let note = scene.folder.path().join("note.png");

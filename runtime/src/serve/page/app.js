@@ -40,7 +40,7 @@ const megapixels = (pixels) => `${(pixels / 1e6).toFixed(1)} megapixels`;
 // ---------- what is painted: a picture, or the camera ----------
 
 let picture = null; // { bitmap, file, name, blob, key }
-let camera = null; // { video, stream, mirrored }
+let camera = null; // { video, stream, facing, device, mirrored }
 let loading = 0; // the last picture or camera asked for
 
 async function openPicture(file, name) {
@@ -68,7 +68,7 @@ async function openPicture(file, name) {
   changed();
 }
 
-async function startCamera(facing = "user") {
+async function startCamera(which = { facingMode: "user" }) {
   if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
     say(
       `Browsers give the camera only to pages that come over HTTPS or from localhost, and this one came from ${location.origin}. ` +
@@ -85,7 +85,7 @@ async function startCamera(facing = "user") {
     stopCamera();
     stream = await navigator.mediaDevices.getUserMedia({
       audio: false,
-      video: { facingMode: facing, width: { ideal: 1280 }, height: { ideal: 720 } },
+      video: { ...which, width: { ideal: 1280 }, height: { ideal: 720 } },
     });
     if (asked !== loading) return;
     const video = document.createElement("video");
@@ -94,8 +94,10 @@ async function startCamera(facing = "user") {
     video.srcObject = stream;
     await video.play();
     if (asked !== loading) return;
-    camera = { video, stream, facing, mirrored: facing === "user" };
-    stream.getVideoTracks()[0].addEventListener("ended", () => {
+    const [track] = stream.getVideoTracks();
+    const { facingMode: facing, deviceId: device } = track.getSettings();
+    camera = { video, stream, facing, device, mirrored: facing !== "environment" };
+    track.addEventListener("ended", () => {
       if (camera?.stream === stream) {
         stopCamera();
         say("The camera was taken away. Press “Use camera” to go on.", "error");
@@ -108,8 +110,8 @@ async function startCamera(facing = "user") {
     say("");
     setSplit(0);
     pump();
-    const devices = await navigator.mediaDevices.enumerateDevices();
-    if (camera?.stream === stream) $("flip").hidden = devices.filter((device) => device.kind === "videoinput").length < 2;
+    const devices = await listCameras();
+    if (camera?.stream === stream) $("flip").hidden = devices.length < 2;
   } catch (error) {
     const words = {
       NotAllowedError: "The camera was not allowed. The browser’s address bar lets you change that.",
@@ -124,6 +126,17 @@ async function startCamera(facing = "user") {
     // A camera that nobody watches must not stay on: it was refused, or something else was asked for meanwhile.
     if (stream && camera?.stream !== stream) for (const track of stream.getTracks()) track.stop();
   }
+}
+
+const listCameras = async () => (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
+
+// A telephone's cameras say where they look, and the other side's is wanted; others come one after the other.
+async function otherCamera() {
+  const { facing, device } = camera ?? {};
+  if (facing) return startCamera({ facingMode: facing === "user" ? "environment" : "user" });
+  const devices = await listCameras();
+  const next = devices[(devices.findIndex(({ deviceId }) => deviceId === device) + 1) % devices.length];
+  if (next) startCamera({ deviceId: { exact: next.deviceId } });
 }
 
 function stopCamera() {
@@ -420,7 +433,7 @@ $("camera").addEventListener("click", () => {
   stopCamera();
   changed(); // back to the picture, if there is one
 });
-$("flip").addEventListener("click", () => startCamera(camera?.facing === "user" ? "environment" : "user"));
+$("flip").addEventListener("click", otherCamera);
 $("detail").addEventListener("change", changed);
 
 let dragged = 0;
