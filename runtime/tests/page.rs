@@ -480,4 +480,19 @@ fn other_sites_insecure_names_and_a_server_that_comes_back() {
     assert_eq!(scene.browser.text(chosen), "mondrian");
     assert_eq!(scene.browser.text("message.textContent"), "");
     assert!(difference(&scene.browser.canvas("painted"), &wave) > 8.0);
+
+    // It comes back, after several attempts, with another token: the page asks for that.
+    scene.stop();
+    let asked = |browser: &mut Browser| {
+        browser.value("null"); // what has happened is noted on the way
+        browser.requests.iter().filter(|url| url.ends_with("/api/styles")).count()
+    };
+    let (before, begun) = (asked(&mut scene.browser), Instant::now());
+    while asked(&mut scene.browser) < before + 2 {
+        assert!(begun.elapsed() < PATIENCE, "it asks no more");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (_, stopper, server) = begin_with(port, |config| config.token = Some(TOKEN.to_string()));
+    (scene.stopper, scene.server) = (stopper, Some(server));
+    scene.browser.wait("document.getElementById('token') !== null");
 }

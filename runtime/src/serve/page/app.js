@@ -320,6 +320,7 @@ function connect() {
   mine.addEventListener("close", ({ code, reason }) => {
     if (socket !== mine) return;
     flight = null;
+    figures.textContent = "";
     dirty = true;
     attempts += 1;
     const wait = Math.min(15, 0.5 * 2 ** Math.min(attempts, 6)) * (0.75 + Math.random() / 2);
@@ -328,8 +329,8 @@ function connect() {
     else if (reason) say(`The connection was closed: ${reason}. Trying again by itself.`, "error", "connection");
     else if (attempts > 1) say("The server is not there. Trying again by itself.", "error", "connection");
     setTimeout(connect, wait * 1000);
-    // A token that is not known any more: the page itself says how to go on.
-    if (attempts === 2) {
+    // A server that was started anew may ask for another token: the page itself says how to go on.
+    if (attempts > 1) {
       fetch("/api/styles").then((answer) => answer.status === 401 && location.reload(), () => {});
     }
   });
