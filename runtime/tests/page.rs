@@ -370,6 +370,19 @@ fn by_keyboard_alone_and_on_a_phone() {
             scene.browser.number("document.getElementById('frame').getBoundingClientRect().height") > 120.0
         );
     }
+    // A scroll, ten times as high as wide, is seen whole and in its shape.
+    let scroll = Picture::from(Frame::new(120, 1200, vec![90; 120 * 1200 * 3]).expect("a frame"));
+    let path = scene.folder.path().join("scroll.png");
+    scroll.save(&path, &EncodeOptions::default()).expect("saved");
+    scene.repaint(|browser| browser.choose("#file", &path));
+    for (width, height, mobile) in [(390, 844, true), (780, 360, true), (1280, 800, false)] {
+        scene.browser.screen(width, height, mobile);
+        let size = "(() => { const { width, height } = document.getElementById('frame').getBoundingClientRect(); \
+                    return [width, height, height / width]; })()";
+        let size: Vec<f64> =
+            scene.browser.value(size).as_array().expect("three").iter().filter_map(|v| v.as_f64()).collect();
+        assert!(size[1] <= f64::from(height) && (size[2] - 10.0).abs() < 0.1, "{width}×{height}: {size:?}");
+    }
     for scheme in ["light", "dark"] {
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         scene.browser.call("Emulation.setEmulatedMedia", media);
