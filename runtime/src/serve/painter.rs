@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,6 @@ struct Job {
     work: Box<dyn FnOnce(&mut Easel<'_>) + Send>,
 }
 
-/// Where a job waits; who waits for it can take it back, with the picture that it holds.
-type Slot = Mutex<Option<Job>>;
-
 /// How long a painter that is dropped waits for its thread, which a job may keep busy.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -45,7 +42,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: FairQueue<Arc<Slot>>,
+    queue: FairQueue<Job>,
     closed: bool,
     /// The thread is through.
     ended: bool,
@@ -124,15 +121,14 @@ impl Painter {
             // Nobody may be waiting any more.
             let _ = reply.send(Done { result, waited: begun - pushed, worked: begun.elapsed() });
         });
-        let slot = Arc::new(Mutex::new(Some(Job { style, work })));
-        let _own = Own { stop, slot: Arc::downgrade(&slot) };
-        {
+        let _own = {
             let mut state = self.shared.lock();
             if state.closed {
                 return Err(closing());
             }
-            state.queue.push(lane, cost, slot);
-        }
+            let number = state.queue.push(lane, cost, Job { style, work });
+            Own { stop, shared: Arc::clone(&self.shared), lane, number }
+        };
         self.shared.wake.notify_one();
         match tokio::time::timeout(limit, answer).await {
             Ok(Ok(done)) => Ok(done),
@@ -181,20 +177,17 @@ impl Drop for Painter {
 /// dropped at once, not when its turn comes.
 struct Own {
     stop: Arc<AtomicBool>,
-    /// The queue's.
-    slot: Weak<Slot>,
+    shared: Arc<Shared>,
+    lane: LaneId,
+    number: u64,
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let job = self.slot.upgrade().and_then(|slot| take(&slot));
-        drop(job);
+        let job = self.shared.lock().queue.remove(self.lane, self.number);
+        drop(job); // with its picture, and not while others wait for the lock
     }
-}
-
-fn take(slot: &Slot) -> Option<Job> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 fn closing() -> Refusal {
@@ -212,9 +205,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            // Those that were taken back are passed over.
-            while let Some(slot) = state.queue.pop() {
-                let Some(job) = take(&slot) else { continue };
+            if let Some(job) = state.queue.pop() {
                 return Some(job);
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);

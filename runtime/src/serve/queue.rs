@@ -47,14 +47,28 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// Adds a job to a lane's end. `cost` is in any unit, the same for all; what is not a positive number counts
-    /// as the smallest.
-    pub fn push(&mut self, lane: LaneId, cost: f64, job: T) {
+    /// as the smallest. Gives the job's number, by which it can be taken back.
+    pub fn push(&mut self, lane: LaneId, cost: f64, job: T) -> u64 {
         let clock = self.clock;
         let lane = self.lanes.entry(lane).or_insert_with(|| Lane { time: clock, jobs: VecDeque::new() });
         let cost = if cost.is_finite() { cost.max(f64::MIN_POSITIVE) } else { f64::MIN_POSITIVE };
-        lane.jobs.push_back(Waiting { arrival: self.pushed, cost, job });
+        let arrival = self.pushed;
+        lane.jobs.push_back(Waiting { arrival, cost, job });
         self.pushed += 1;
         self.waiting += 1;
+        arrival
+    }
+
+    /// Takes a job back, if it still waits. Its lane is as if it had never been there.
+    pub fn remove(&mut self, lane: LaneId, number: u64) -> Option<T> {
+        let own = self.lanes.get_mut(&lane)?;
+        let at = own.jobs.iter().position(|job| job.arrival == number)?;
+        let Waiting { job, .. } = own.jobs.remove(at)?;
+        if own.jobs.is_empty() {
+            self.lanes.remove(&lane);
+        }
+        self.waiting -= 1;
+        Some(job)
     }
 
     /// The next job.
@@ -160,6 +174,24 @@ mod tests {
             }
         }
         assert!((39..=41).contains(&turns), "{turns} turns of 440, one of eleven would be 40");
+    }
+
+    /// Neither waits any more, nor is paid for.
+    #[test]
+    fn what_is_taken_back_is_as_if_it_had_never_been() {
+        let mut queue = FairQueue::default();
+        let large = queue.push(1, 100.0, "large");
+        queue.push(1, 1.0, "small");
+        queue.push(2, 2.0, "other");
+        assert_eq!(
+            (queue.remove(2, large), queue.remove(1, large), queue.remove(1, large)),
+            (None, Some("large"), None)
+        );
+        assert_eq!(queue.len(), 2);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), ["small", "other"]);
+        let number = queue.push(1, 1.0, "again");
+        queue.remove(1, number).unwrap();
+        assert!(queue.lanes.is_empty() && queue.len() == 0);
     }
 
     #[test]

@@ -123,6 +123,7 @@ async fn a_caller_who_leaves_takes_the_picture_along() {
         }
         waits.abort();
         assert!(waits.await.is_err());
+        assert_eq!(painter.waiting(), before, "who has left does not wait");
     }
     assert_eq!(Arc::strong_count(&picture), 1);
     go.send(()).unwrap();
