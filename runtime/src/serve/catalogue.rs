@@ -1,5 +1,6 @@
 //! The styles on offer: names, papers, models, and a thumbnail of each that is painted when first asked for.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -25,6 +26,8 @@ pub struct Entry {
     pub model: Arc<StyleModel>,
     /// Multiply-adds for a pixel, the measure of what painting costs.
     pub cost_per_pixel: f64,
+    /// Another model of the same name has another.
+    fingerprint: u64,
     /// JPEG of a thumbnail, once somebody has asked for it.
     pub thumbnail: OnceCell<Bytes>,
 }
@@ -35,6 +38,7 @@ impl Catalogue {
         let entries = styles.into_iter().map(|Style { name, model }| Entry {
             name,
             cost_per_pixel: model.architecture().multiply_adds_per_pixel(),
+            fingerprint: fingerprint(&model),
             model: Arc::new(model),
             thumbnail: OnceCell::new(),
         });
@@ -92,9 +96,17 @@ impl Entry {
             "title": title(&self.name),
             "painting": painting.map(|credit| &credit.work),
             "license": metadata.license,
-            "thumbnail": format!("/thumbnails/{}", percent_encoded(&self.name)),
+            // Browsers keep thumbnails for an hour; a model that was learned anew has an address of its own.
+            "thumbnail": format!("/thumbnails/{}?v={:x}", percent_encoded(&self.name), self.fingerprint),
         })
     }
+}
+
+fn fingerprint(model: &StyleModel) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // What cannot be written is not told apart.
+    model.to_bytes().unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// `starry_night` as `Starry Night`, `contrast_of_forms` as `Contrast of Forms`, `composition_vii` as `Composition VII`.
@@ -140,7 +152,21 @@ mod tests {
         assert_eq!(title("__"), "");
         assert_eq!(percent_encoded("a b/é"), "a%20b%2F%C3%A9");
         let styles = Catalogue::of_names(&["my style"]).to_json();
-        assert_eq!(styles[0]["thumbnail"], "/thumbnails/my%20style");
+        let thumbnail = styles[0]["thumbnail"].as_str().unwrap();
+        assert!(thumbnail.starts_with("/thumbnails/my%20style?v="), "{thumbnail}");
         assert_eq!(styles[0]["title"], "My Style");
+    }
+
+    /// What a browser has kept of the one is not shown for the other.
+    #[test]
+    fn a_model_learned_anew_has_another_thumbnail() {
+        let thumbnail = |seed| {
+            let architecture = impasto_checkpoints::Architecture::johnson(1).unwrap();
+            let model = StyleModel::random(architecture, seed).unwrap();
+            let catalogue = Catalogue::new(vec![Style { name: "mine".into(), model }]);
+            catalogue.to_json()[0]["thumbnail"].to_string()
+        };
+        assert_eq!(thumbnail(1), thumbnail(1));
+        assert_ne!(thumbnail(1), thumbnail(2));
     }
 }

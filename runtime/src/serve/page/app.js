@@ -382,7 +382,7 @@ function showStyles(styles) {
     label.className = "style";
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: style.name });
     const image = Object.assign(document.createElement("img"), { src: style.thumbnail, alt: "", width: 144, height: 96 });
-    image.addEventListener("error", () => setTimeout(() => (image.src = `${style.thumbnail}?again`), 3000), { once: true });
+    image.addEventListener("error", () => setTimeout(() => (image.src = `${style.thumbnail}&again`), 3000), { once: true });
     const name = Object.assign(document.createElement("span"), { className: "name", textContent: style.title });
     if (style.painting) label.title = style.painting;
     radio.addEventListener("change", () => {
