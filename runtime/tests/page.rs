@@ -290,6 +290,13 @@ fn a_picture_the_camera_and_every_setting() {
     scene.browser.choose("#file", &note);
     scene.browser.wait("message.textContent.includes('not a picture')");
 
+    // A link from another page, which many take for its picture.
+    scene.browser.value(
+        "(() => { const dropped = new DataTransfer(); dropped.setData('text/uri-list', 'https://example.org/a.jpg'); \
+         dispatchEvent(new DragEvent('drop', { dataTransfer: dropped })); })()",
+    );
+    scene.browser.wait("message.textContent.includes('no file')");
+
     assert_eq!(scene.browser.errors, Vec::<String>::new());
     let own = format!("localhost:{}/", scene.port);
     let outside =

@@ -456,6 +456,7 @@ addEventListener("drop", (event) => {
   $("drop").hidden = true;
   const [file] = event.dataTransfer?.files ?? [];
   if (file) openPicture(file, file.name);
+  else say("What was dropped is no file. Save the picture first, then open or drop its file.", "error");
 });
 addEventListener("paste", (event) => {
   const [file] = event.clipboardData?.files ?? [];
