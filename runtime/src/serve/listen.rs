@@ -155,8 +155,9 @@ pub fn tls(files: &TlsFiles) -> Result<TlsAcceptor, RuntimeError> {
     if chain.is_empty() {
         return Err(certificate("no certificate in it; expected PEM certificates".to_string()));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| broken("--tls-key", &files.key, format!("{error}; expected a PEM private key")))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
+        broken("--tls-key", &files.key, format!("{error}; expected a PEM private key without a passphrase"))
+    })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| certificate(error.to_string()))?

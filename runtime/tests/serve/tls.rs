@@ -74,11 +74,14 @@ fn the_page_comes_over_https() {
 fn wrong_files_are_named() {
     let (files, others) = (files(), files());
     std::fs::write(files.path("empty.pem"), "").expect("written");
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    std::fs::write(files.path("locked.pem"), locked).expect("written");
     for (certificate, key, expected) in [
         (files.path("missing.pem"), files.path("key.pem"), "--tls-cert"),
         (files.path("empty.pem"), files.path("key.pem"), "--tls-cert"),
         (files.path("cert.pem"), files.path("empty.pem"), "--tls-key"),
         (files.path("cert.pem"), files.path("cert.pem"), "--tls-key"),
+        (files.path("cert.pem"), files.path("locked.pem"), "without a passphrase"),
         (files.path("cert.pem"), others.path("key.pem"), "does not fit the key"),
     ] {
         let mut config = config();
