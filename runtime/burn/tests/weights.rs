@@ -86,6 +86,32 @@ fn torchvision_layout_is_renamed_and_the_classifier_ignored() {
     assert_eq!(weights.tensors, tensors);
 }
 
+/// neural-style-pt's VGGs: torchvision's keys, but made for BGR 0..255.
+#[test]
+fn the_authors_vggs_in_torchvisions_layout_see_bgr() {
+    let beginnings = [
+        ([0.42947057, 0.373467, -0.061360113], [0.73429835, 0.093403675, 0.06775674]),
+        ([0.34119523, 0.33999205, -0.04484424], [0.7301776, 0.06493629, 0.03428847]),
+    ];
+    for (kernel, bias) in beginnings {
+        let mut tensors = trimmed(LossNetworkKind::Vgg19, &BLOCK_1);
+        tensors.get_mut("conv1_1.bias").unwrap().1[..3].copy_from_slice(&bias);
+        let layout = [("conv1_1", "features.0"), ("conv1_2", "features.2")];
+        // The biases alone are not enough: the kernels might be for RGB.
+        let rgb = read(&file(&renamed(tensors.clone(), &layout), Dtype::F32, &[]));
+        assert_eq!(rgb.convention, InputConvention::ImagenetNormalized);
+        tensors.get_mut("conv1_1.weight").unwrap().1[..3].copy_from_slice(&kernel);
+        for dtype in [Dtype::F32, Dtype::F16] {
+            let bgr = read(&file(&renamed(tensors.clone(), &layout), dtype, &[]));
+            assert_eq!(
+                bgr.convention,
+                InputConvention::BgrMinusMean([103.939, 116.779, 123.68]),
+                "{dtype:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn squeezenet_comes_in_both_layouts() {
     let parts = ["conv1", "fire2/conv1x1_1", "fire2/conv1x1_2", "fire2/conv3x3_2"];

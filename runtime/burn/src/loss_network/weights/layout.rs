@@ -20,6 +20,7 @@ pub(super) struct Found {
 /// | layout | keys | convention |
 /// | --- | --- | --- |
 /// | torchvision | `features.0.weight` (classifier ignored) | `imagenet_normalized` |
+/// | the same, with the authors' own values | `features.0.weight` | `bgr_minus_mean` |
 /// | Caffe's names | `conv1_1.weight`, `fire2/conv1x1_1.weight` | `bgr_minus_mean` |
 ///
 /// A network may end early (`conv4_2`), but must have no gap. SqueezeNet is the one with fire modules; VGG16
@@ -32,12 +33,6 @@ pub(super) fn recognize(mut tensors: Tensors, preferred: Option<LossNetworkKind>
     } else {
         kind_of_caffe(&tensors, preferred)
     }?;
-    let convention = if torchvision {
-        InputConvention::ImagenetNormalized
-    } else {
-        InputConvention::BgrMinusMean(kind.caffe_mean_bgr())
-    };
-
     let keys = file_keys(kind, torchvision);
     let mut kept = BTreeMap::new();
     let mut missing: Option<String> = None;
@@ -61,7 +56,29 @@ pub(super) fn recognize(mut tensors: Tensors, preferred: Option<LossNetworkKind>
         kept.insert(spec.weight(), weight);
         kept.insert(spec.bias(), bias);
     }
+    let convention = if torchvision && !are_the_authors(&kept) {
+        InputConvention::ImagenetNormalized
+    } else {
+        InputConvention::BgrMinusMean(kind.caffe_mean_bgr())
+    };
     Ok(Found { kind, convention, tensors: kept })
+}
+
+/// Whether these are Simonyan & Zisserman's VGG16 or VGG19, whose values were copied into torchvision's layout
+/// (github.com/jcjohnson/pytorch-vgg: `vgg16-00b39a1b.pth`, `vgg19-d01eb7cb.pth`, which neural-style-pt saves anew). They see
+/// BGR 0..255 as ever; nothing but the values tells.
+fn are_the_authors(tensors: &Tensors) -> bool {
+    /// How conv1_1's kernels (OIHW, blue first) and biases begin.
+    const AUTHORS: [([f32; 3], [f32; 3]); 2] = [
+        ([0.429_470_6, 0.373_467, -0.061_360_1], [0.734_298_4, 0.093_403_7, 0.067_756_7]),
+        ([0.341_195_2, 0.339_992, -0.044_844_2], [0.730_177_6, 0.064_936_3, 0.034_288_5]),
+    ];
+    // Wide enough for half precision.
+    let begins = |key: &str, expected: &[f32; 3]| {
+        let near = |(found, expected): (&f32, &f32)| (found - expected).abs() < 1e-3;
+        tensors.get(key).is_some_and(|(_, values)| values.iter().zip(expected).all(near))
+    };
+    AUTHORS.iter().any(|(kernel, bias)| begins("conv1_1.weight", kernel) && begins("conv1_1.bias", bias))
 }
 
 fn check(key: &str, (shape, values): &(Vec<usize>, Vec<f32>), expected: &[usize]) -> Result<(), String> {

@@ -54,7 +54,8 @@ impl LossWeights {
     ///
     /// # Units
     /// Torchvision's layout means [`InputConvention::ImagenetNormalized`], Caffe's names
-    /// [`InputConvention::BgrMinusMean`]; the safetensors metadata entry `input_convention`
+    /// [`InputConvention::BgrMinusMean`], and so do the VGGs of the network's authors in torchvision's layout, which
+    /// are known by their values; the safetensors metadata entry `input_convention`
     /// (`imagenet_normalized` or `bgr_minus_mean`) overrides that. The entry `network` (`vgg16`, `vgg19`) decides
     /// only for files cut so short that both networks agree.
     ///
