@@ -176,6 +176,39 @@ fn it_stops_when_told_and_keeps_what_there_is() {
     assert!(relative(&picture, &job.picture) > 0.005);
 }
 
+/// A channel that finds fine checks only: none are left at half the size.
+#[test]
+fn octaves_at_which_the_channel_sees_nothing_are_left_out() {
+    let mut weights = LossWeights::random(LossNetworkKind::Vgg16, 2);
+    let laplacian = [0.0, -1.0, 0.0, -1.0, 4.0, -1.0, 0.0, -1.0, 0.0];
+    let (_, kernels) = weights.tensors.get_mut("conv1_1.weight").unwrap();
+    kernels[..27].fill(0.0);
+    kernels[..9].copy_from_slice(&laplacian);
+    weights.tensors.get_mut("conv1_1.bias").unwrap().1[0] = -3.0;
+    let checks = |size: usize| {
+        let values = (0..size * size).flat_map(|at| {
+            // About the mean that the network subtracts, so that the border is nothing to see.
+            let up = if (at / size + at % size).is_multiple_of(2) { 60.0 } else { -60.0 };
+            [123.675 + up, 116.28, 103.53]
+        });
+        RgbPicture::new(size, size, values.collect()).unwrap()
+    };
+    let target = Amplified { layer: "relu1_1".into(), channel: Some(0), weight: 1.0 };
+    let mut job = job(weights, vec![target], checks(32));
+    (job.octaves, job.octave_scale) = (2, 2.0);
+    let mut steps = Vec::new();
+    let (_, octaves) = dream(Device::Cpu, &job, &mut |step| {
+        steps.push((step.octave, step.octaves, step.width));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(steps, [(1, 1, 32); 4]);
+    assert!(octaves.len() == 1 && octaves[0].after > 1.02 * octaves[0].before, "{octaves:?}");
+    job.picture = job.picture.resized(16, 16);
+    let error = dream(Device::Cpu, &job, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(error.starts_with("relu1_1:0 sees nothing in this picture"), "{error}");
+}
+
 #[test]
 fn octaves_too_small_are_left_out() {
     let picture = scene(40, 30);

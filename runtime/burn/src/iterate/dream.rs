@@ -27,7 +27,8 @@ pub struct DreamJob {
     pub targets: Vec<Amplified>,
     /// Amplifies what resembles this picture instead of whatever is there.
     pub guide: Option<RgbPicture>,
-    /// Sizes gone through, the last being the picture's own. Those too small for the layers are left out.
+    /// Sizes gone through, the last being the picture's own. Those too small for the layers, and those at which they see
+    /// nothing, are left out.
     pub octaves: usize,
     /// From one octave's side to the next.
     pub octave_scale: f64,
@@ -94,7 +95,7 @@ pub struct Octave {
 /// The objective is `Σ weight · energy / energy of the picture itself at this size`: the sum of the weights before
 /// anything is done, twice that when all layers' energies have doubled. A layer's energy is the mean of its
 /// squared features (Google's script climbs the same, unscaled); with a guide, the mean product with the guide's
-/// most similar position. A step adds `step_size · gradient / mean |gradient|` and clamps to 0..255.
+/// most similar position. Layers that see nothing at some size are left out there. A step adds `step_size · gradient / mean |gradient|` and clamps to 0..255.
 ///
 /// # Errors
 /// Those of [`check`](crate::device::check); unknown layers and channels, weights that are negative, a picture or guide
@@ -144,8 +145,19 @@ impl Work for Sleep<'_> {
         let network = LossNetwork::<B>::new(&job.weights, place)?.with_pooling(job.pooling);
         let field = Field::new(&network, &job.targets, job.guide.as_ref(), job.tile, place)?;
         let sizes = octave_sizes(&job.picture, job.octaves, job.octave_scale, field.smallest_size());
+        let mut octaves = Vec::with_capacity(sizes.len());
+        for (width, height) in sizes {
+            let own = job.picture.resized(width, height).to_tensor(place);
+            // One channel of a deep layer may find nothing in a small picture, and much in the whole one.
+            if let Some(factors) = factors(&job.targets, &field.energies(&own)?)? {
+                octaves.push((width, height, factors));
+            }
+        }
+        if octaves.is_empty() {
+            return Err(sees_nothing(&job.targets));
+        }
         let (mut details, mut reports) = (None::<RgbPicture>, Vec::new());
-        let mut shifts = uniform(job.seed, "jitter", 2 * sizes.len() * job.iterations);
+        let mut shifts = uniform(job.seed, "jitter", 2 * octaves.len() * job.iterations);
         let mut shift = |size: usize| {
             let reach = job.jitter.min(size / 2) as f32;
             // From −1..1 to whole pixels; `rem_euclid` because a roll goes one way.
@@ -153,18 +165,16 @@ impl Work for Sleep<'_> {
             pixels.rem_euclid(size as isize) as usize
         };
         let mut step = 0;
-        for (at, &(width, height)) in sizes.iter().enumerate() {
+        for (at, &(width, height, ref factors)) in octaves.iter().enumerate() {
             let base = job.picture.resized(width, height);
-            let own: Tensor<B, 4> = base.to_tensor(place);
-            let energies = field.energies(&own)?;
-            let factors = factors(&job.targets, &energies)?;
             let objective = |energies: &[f64]| -> f64 {
-                energies.iter().zip(&factors).map(|(energy, factor)| energy * factor).sum()
+                energies.iter().zip(factors).map(|(energy, factor)| energy * factor).sum()
             };
-            let mut x = match &details {
-                Some(details) => base.clone().plus(&details.resized(width, height)).to_tensor(place),
-                None => own,
+            let start = match &details {
+                Some(details) => base.clone().plus(&details.resized(width, height)),
+                None => base.clone(),
             };
+            let mut x: Tensor<B, 4> = start.to_tensor(place);
             let before = objective(&field.energies(&x)?);
             let mut last = Instant::now();
             let mut stopped = false;
@@ -172,7 +182,7 @@ impl Work for Sleep<'_> {
                 step += 1;
                 let (down, right) = (shift(height), shift(width));
                 let seen = rolled(rolled(x, 2, down), 3, right);
-                let (energies, gradient) = field.climb(&seen, &factors)?;
+                let (energies, gradient) = field.climb(&seen, factors)?;
                 let size = gradient.clone().abs().mean().into_scalar().elem::<f64>();
                 if !(size.is_finite() && energies.iter().all(|energy| energy.is_finite())) {
                     return Err(not_finite(step, &job.targets, &energies));
@@ -184,7 +194,7 @@ impl Work for Sleep<'_> {
                 let now = Instant::now();
                 let flow = observe(&DreamStep {
                     octave: at + 1,
-                    octaves: sizes.len(),
+                    octaves: octaves.len(),
                     width,
                     height,
                     iteration,
@@ -229,27 +239,29 @@ fn check(job: &DreamJob) -> Result<(), BurnError> {
     Ok(())
 }
 
-/// Weights by the energies of the undreamt picture; a target that sees nothing of it counts as it is.
-fn factors(targets: &[Amplified], energies: &[f64]) -> Result<Vec<f64>, BurnError> {
+/// Weights by the energies of the undreamt picture. A target that sees nothing of it is left out; none when all of them
+/// are.
+fn factors(targets: &[Amplified], energies: &[f64]) -> Result<Option<Vec<f64>>, BurnError> {
     if !energies.iter().all(|energy| energy.is_finite()) {
         return Err(not_finite(0, targets, energies));
     }
     let factor =
         |(target, &energy): (&Amplified, &f64)| if energy > 0.0 { target.weight / energy } else { 0.0 };
     let factors: Vec<f64> = targets.iter().zip(energies).map(factor).collect();
-    if factors.iter().all(|factor| *factor == 0.0) {
-        let names = targets.iter().map(|target| match target.channel {
-            Some(channel) => format!("{}:{channel}", target.layer),
-            None => target.layer.clone(),
-        });
-        let names = names.collect::<Vec<_>>().join(", ");
-        return Err(BurnError::Iteration {
-            reason: format!(
-                "{names} sees nothing in this picture, expected something to amplify; hint: another channel or layer, or another picture"
-            ),
-        });
+    Ok(factors.iter().any(|factor| *factor > 0.0).then_some(factors))
+}
+
+fn sees_nothing(targets: &[Amplified]) -> BurnError {
+    let names = targets.iter().map(|target| match target.channel {
+        Some(channel) => format!("{}:{channel}", target.layer),
+        None => target.layer.clone(),
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    BurnError::Iteration {
+        reason: format!(
+            "{names} sees nothing in this picture, expected something to amplify; hint: another channel or layer, or another picture"
+        ),
     }
-    Ok(factors)
 }
 
 fn not_finite(step: usize, targets: &[Amplified], energies: &[f64]) -> BurnError {
