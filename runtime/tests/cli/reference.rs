@@ -74,6 +74,65 @@ fn gatys_says_what_is_wrong() {
     assert!(line.contains("photo.png"), "{line}");
 }
 
+/// After a look at where the result goes, not after the steps.
+#[test]
+fn a_result_that_cannot_be_written_is_refused_before_the_steps() {
+    let studio = Studio::new();
+    let small = ["-o", "photo.png/out.png", "--log", "log.csv", "--size", "32"];
+    for command in [
+        &[&["gatys", "photo.png", "photo.png", "--steps", "2"], &small[..], &NET, &SMALL].concat(),
+        &[&["dream", "photo.png", "--iterations", "1", "--layers", "relu1_1"], &small[..], &NET].concat(),
+    ] {
+        let line = failure(&mut studio.impasto(command));
+        assert!(line.contains("photo.png/out.png: cannot write"), "{line}");
+        assert!(!studio.path("log.csv").exists(), "{command:?}");
+    }
+    // Folders on the way are made, but not before there is something to put into them.
+    let args = ["photo.png", "photo.png", "-o", "a/b/out.png", "--steps", "1", "--size", "32"];
+    failure(&mut gatys(&studio, &[&args[..], &["--style-weight=-1"]].concat()));
+    assert!(!studio.path("a").exists());
+    gatys(&studio, &args).assert().success();
+    assert!(studio.path("a/b/out.png").exists());
+}
+
+/// An hour's work is not thrown away because a picture of the way there has no place.
+#[test]
+fn what_ends_the_steps_does_not_cost_the_result() {
+    let studio = Studio::new();
+    std::fs::create_dir(studio.path("out-00002.png")).expect("a folder");
+    let args = ["photo.png", "photo.png", "-o", "out.png", "--size", "32", "--steps", "4"];
+    let line = failure(&mut gatys(&studio, &[&args[..], &["--save-every", "1"]].concat()));
+    assert!(line.contains("out-00002.png") && line.contains("what there was has been written"), "{line}");
+    assert_eq!(size(&studio, "out.png"), (32, 21));
+    assert!(!studio.path("out-00003.png").exists());
+}
+
+/// Whoever hears nothing presses again, and then there is nothing.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_is_answered_and_leaves_the_best_so_far() {
+    use std::process::{Command, Stdio};
+
+    let studio = Studio::new();
+    let args = ["gatys", "photo.png", "photo.png", "-o", "out.png", "--size", "64", "--steps", "1000000"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_impasto"))
+        .current_dir(studio.path(""))
+        .args([&args[..], &["--log", "log.csv", "--optimizer", "adam"], &NET, &SMALL].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let steps = || std::fs::read_to_string(studio.path("log.csv")).unwrap_or_default().lines().count();
+    while steps() < 3 && child.try_wait().expect("it is there").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("a signal");
+    let output = child.wait_with_output().expect("it ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(sent.success() && output.status.code() == Some(130), "{said}");
+    assert!(said.contains("Ctrl-C again ends at once") && said.contains("has been written"), "{said}");
+    assert_eq!(size(&studio, "out.png"), (64, 43));
+}
+
 #[test]
 fn dream_climbs_and_reports() {
     let studio = Studio::new();

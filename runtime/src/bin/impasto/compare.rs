@@ -16,6 +16,7 @@ use impasto_burn::iterate::{
 };
 use impasto_burn::loss::LossValues;
 use impasto_burn::loss_network::Pooling;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -116,7 +117,7 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     for name in ["report.json", "report.md"] {
         files::refuse_existing(&args.output.join(name), args.result.overwrite)?;
     }
-    interrupt::install_lenient();
+    reference::announce_ending(ProgressBar::hidden(), say);
     let mut rows = Vec::new();
     for pair in &plan.pairs {
         let Target::File(path) = &pair.target else { bail!("-o -: expected a folder") };

@@ -65,8 +65,7 @@ pub fn run(args: DreamArgs, say: Say) -> Result<ExitCode> {
         );
         journal.step(line, &values, || step.picture())
     })?;
-    journal.end()?;
-    canvas.write(&result)?;
+    journal.end(&result)?;
     let (done, seconds) = (journal.done, journal.seconds());
     if args.picture.result.json {
         let octaves: Vec<_> = octaves

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+#[cfg(feature = "reference")]
+use impasto::checkpoints::temporary_beside;
 use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
 
 use crate::interrupt;
@@ -46,6 +48,22 @@ impl Target {
             Target::File(path) => refuse_existing(path, overwrite),
             Target::Stdout => Ok(()),
         }
+    }
+
+    /// Whether a file can be made there: asked before long work, not after it. Folders on the way are made when it is
+    /// written; what counts is the last of them that is there.
+    #[cfg(feature = "reference")]
+    pub fn check_writable(&self) -> Result<()> {
+        let Target::File(path) = self else { return Ok(()) };
+        let mut beside = path.as_path();
+        while let Some(folder) = beside.parent()
+            && !folder.as_os_str().is_empty()
+            && folder.symlink_metadata().is_err()
+        {
+            beside = folder;
+        }
+        temporary_beside(beside, ".part").with_context(|| format!("{}: cannot write", path.display()))?;
+        Ok(())
     }
 
     /// Writes a picture, in `format` or the one that the file's name asks for (PNG on standard output). Folders on

@@ -58,8 +58,7 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
         );
         journal.step(line, &values, || step.picture())
     })?;
-    journal.end()?;
-    canvas.write(&result)?;
+    journal.end(&result)?;
     if let Some(losses) = &best {
         report(&args, &canvas, &result, losses, journal.done, journal.seconds(), say)?;
     }

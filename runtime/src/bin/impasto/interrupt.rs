@@ -52,13 +52,15 @@ pub fn asked() -> bool {
 #[cfg(feature = "reference")]
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// From here on the first Ctrl-C only makes [`asked`] true, the second ends the process as with [`install`].
+/// From here on the first Ctrl-C makes [`asked`] true and calls `pressed`, the second ends the process as with
+/// [`install`].
 #[cfg(feature = "reference")]
-pub fn install_lenient() {
-    let _ = ctrlc::set_handler(|| {
+pub fn install_lenient(pressed: impl Fn() + Send + 'static) {
+    let _ = ctrlc::set_handler(move || {
         if ASKED.swap(true, Ordering::Relaxed) {
             let _guard = writing();
             process::exit(INTERRUPTED.into());
         }
+        pressed();
     });
 }

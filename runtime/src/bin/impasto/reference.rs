@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use crate::files::{self, Pair, Source, Target};
 use crate::interrupt;
 use crate::reference_args::{NetworkArgs, PictureArgs};
-use crate::say::Say;
+use crate::say::{self, Say};
 
 /// The one picture of a job: read, resized, and where its result goes.
 pub struct Canvas {
@@ -156,6 +156,17 @@ pub fn reached(weights: &LossWeights, layers: &[&str]) -> Vec<String> {
     layers.iter().filter(there).map(|layer| (*layer).to_owned()).collect()
 }
 
+/// From here on the first Ctrl-C asks for an end after the step in flight, and says so: a step may take a minute.
+pub fn announce_ending(bar: ProgressBar, say: Say) {
+    interrupt::install_lenient(move || {
+        bar.suspend(|| {
+            say.note(
+                "ending after this step and writing what there is; Ctrl-C again ends at once, without it",
+            )
+        });
+    });
+}
+
 /// A CSV file that grows line by line.
 struct Log(Option<(BufWriter<File>, PathBuf)>);
 
@@ -193,7 +204,8 @@ pub struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Begins with the log's names; from here on the first Ctrl-C ends the steps and keeps what there is.
+    /// Begins with a look at whether the result can be written, and with the log's names; from here on the first Ctrl-C
+    /// ends the steps and keeps what there is.
     pub fn begin(
         canvas: &'a Canvas,
         args: &'a PictureArgs,
@@ -201,9 +213,10 @@ impl<'a> Journal<'a> {
         steps: usize,
         say: Say,
     ) -> Result<Self> {
+        canvas.pair.target.check_writable()?;
         let log = Log::create(args.log.as_deref(), names)?;
-        interrupt::install_lenient();
         let (bar, started) = (say.progress(steps), Instant::now());
+        announce_ending(bar.clone(), say);
         Ok(Journal { canvas, args, say, log, bar, started, done: 0, failure: None })
     }
 
@@ -239,10 +252,15 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Ends the bar; gives the error that ended the steps, if one did.
-    pub fn end(&mut self) -> Result<()> {
+    /// Ends the bar and writes the result, which is what there was by then where something ended the steps: Ctrl-C, or
+    /// an error of the log or of a step's picture, which is then given.
+    pub fn end(&mut self, result: &RgbPicture) -> Result<()> {
         self.bar.finish_and_clear();
-        self.failure.take().map_or(Ok(()), Err)
+        self.canvas.write(result)?;
+        match self.failure.take() {
+            Some(error) => bail!("{}; what there was has been written", say::one_line(&error)),
+            None => Ok(()),
+        }
     }
 
     /// The exit code, with a word about an interruption.
