@@ -133,6 +133,23 @@ fn ctrl_c_is_answered_and_leaves_the_best_so_far() {
     assert_eq!(size(&studio, "out.png"), (64, 43));
 }
 
+/// Weights that end before Gatys's content layer: without it nothing would hold the content.
+#[test]
+fn weights_without_the_content_layer_are_an_error() {
+    use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
+
+    let studio = Studio::new();
+    let mut weights = LossWeights::random(LossNetworkKind::Vgg16, 1);
+    weights.tensors.retain(|key, _| key.as_str() < "conv3");
+    studio.write("short.safetensors", &weights.to_safetensors().expect("a file"));
+    let args = ["gatys", "photo.png", "photo.png", "-o", "out.png", "--size", "32", "--steps", "1"];
+    let net = ["--loss-net", "vgg16", "--loss-weights", "short.safetensors"];
+    let line = failure(&mut studio.impasto(&[&args[..], &net].concat()));
+    assert!(line.contains("the weights end at relu2_2, layer relu4_2"), "{line}");
+    let mut command = studio.impasto(&[&args[..], &net, &["--content-layers", "relu2_2"]].concat());
+    command.assert().success();
+}
+
 #[test]
 fn dream_climbs_and_reports() {
     let studio = Studio::new();

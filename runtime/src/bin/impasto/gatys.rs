@@ -178,7 +178,8 @@ fn scales(content: &RgbPicture, count: usize) -> Vec<usize> {
     (0..count).rev().filter(|&at| at == 0 || shorter >> at >= COARSEST).map(|at| longer >> at).collect()
 }
 
-/// Content and style layers, Gatys's own for VGG (without those that the weights do not reach).
+/// Content and style layers, Gatys's own for VGG. Of the style layers those that the weights do not reach are left out;
+/// without its content layer the picture would have none of the content, and nothing would say so.
 fn default_layers(weights: &LossWeights) -> (Vec<String>, Vec<String>) {
     let (content, style): (&[&str], &[&str]) = match weights.kind {
         LossNetworkKind::Vgg16 | LossNetworkKind::Vgg19 => {
@@ -186,5 +187,5 @@ fn default_layers(weights: &LossWeights) -> (Vec<String>, Vec<String>) {
         }
         LossNetworkKind::SqueezeNet => (&["fire5"], &["relu1", "fire2", "fire4", "fire6", "fire8"]),
     };
-    (reference::reached(weights, content), reference::reached(weights, style))
+    (content.iter().map(|layer| (*layer).to_owned()).collect(), reference::reached(weights, style))
 }
