@@ -176,6 +176,24 @@ fn run_first(job: &GatysJob) -> f64 {
     total
 }
 
+/// What a process took at its peak, less what it takes for a tiny picture: 831 MiB for this job.
+#[test]
+fn the_memory_it_takes_is_known_before() {
+    let golden = golden();
+    let mut job = golden.job(LBFGS, 2);
+    job.criterion.weights.kind = LossNetworkKind::Vgg19;
+    job.criterion.losses.style_layers = vec![("relu5_1".into(), 1.0)];
+    job.content = RgbPicture::new(512, 341, vec![0.0; 512 * 341 * 3]).unwrap();
+    let mib = |job: &GatysJob| job.peak_bytes() >> 20;
+    assert!((700..1000).contains(&mib(&job)), "{}", mib(&job));
+    job.scales = vec![256];
+    assert!((170..260).contains(&mib(&job)), "{}", mib(&job));
+    // A large painting takes more than a small photo: 379 MiB at 768×520.
+    job.scales = vec![64];
+    job.criterion.styles[0].picture = RgbPicture::new(768, 520, vec![0.0; 768 * 520 * 3]).unwrap();
+    assert!((300..460).contains(&mib(&job)), "{}", mib(&job));
+}
+
 #[test]
 fn two_styles_lie_between_their_own() {
     let golden = golden();

@@ -31,6 +31,17 @@ pub enum StyleSize {
     AsIs,
 }
 
+impl StyleSize {
+    /// Width and height of a style picture beside a content picture with this longer side.
+    pub(super) fn of(self, style: &RgbPicture, content_longer: usize) -> (usize, usize) {
+        match self {
+            StyleSize::OfContent(scale) => style.size_for((content_longer as f64 * scale).round() as usize),
+            StyleSize::Longer(longer) => style.size_for(longer),
+            StyleSize::AsIs => (style.width(), style.height()),
+        }
+    }
+}
+
 /// By what the losses are brought to one size, as in training ([`PerceptualLoss::balance`]).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Balanced {
@@ -74,14 +85,7 @@ impl Criterion {
     ) -> Result<(PerceptualLoss<B>, ContentTarget<B>), BurnError> {
         let mut styles = Vec::with_capacity(self.styles.len());
         for style in &self.styles {
-            let (width, height) = match self.style_size {
-                StyleSize::OfContent(scale) => {
-                    let longer = (content.longer_side() as f64 * scale).round();
-                    style.picture.size_for(longer as usize)
-                }
-                StyleSize::Longer(longer) => style.picture.size_for(longer),
-                StyleSize::AsIs => (style.picture.width(), style.picture.height()),
-            };
+            let (width, height) = self.style_size.of(&style.picture, content.longer_side());
             let rgb255 = style.picture.resized(width, height).to_tensor(place);
             styles.push(StylePicture { rgb255, weight: style.weight });
         }

@@ -9,7 +9,7 @@
 
 mod kind;
 mod network;
-mod plan;
+pub(crate) mod plan;
 pub mod weights;
 
 pub use kind::{InputConvention, LossNetworkChoice, LossNetworkKind};

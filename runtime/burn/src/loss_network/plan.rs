@@ -107,6 +107,29 @@ pub(crate) fn size_after<'a>(mut steps: impl Iterator<Item = &'a Step>, size: us
     steps.try_fold(size, |size, step| step.size_after(size))
 }
 
+/// How many values the features of one picture have after all of `steps` together; 0 when it is too small.
+pub(crate) fn values<'a>(
+    steps: impl Iterator<Item = &'a Step>,
+    mut height: usize,
+    mut width: usize,
+) -> usize {
+    let (mut channels, mut sum) = (3, 0);
+    for step in steps {
+        let (Some(tall), Some(wide)) = (step.size_after(height), step.size_after(width)) else { return 0 };
+        (height, width) = (tall, wide);
+        let made = match step {
+            Step::Pool { .. } => channels,
+            _ => step.convs().iter().map(|conv| conv.output).sum(),
+        };
+        channels = match step {
+            Step::Fire { squeeze, .. } => made - squeeze.output,
+            _ => made,
+        };
+        sum += made * height * width;
+    }
+    sum
+}
+
 /// The steps of a network, whole.
 pub(crate) fn steps(kind: LossNetworkKind) -> Vec<Step> {
     match kind {
@@ -206,6 +229,17 @@ mod tests {
         assert_eq!(sight(all[..1].iter()), Sight { stride: 2, extent: 7 });
         assert_eq!(sight(all[..2].iter()), Sight { stride: 4, extent: 11 });
         assert_eq!((size_after(all[..2].iter(), 29), size_after(all[..1].iter(), 6)), (Some(6), None));
+    }
+
+    #[test]
+    fn values_are_those_of_all_planes() {
+        let all = steps(LossNetworkKind::Vgg19);
+        // conv1_1, conv1_2, the pool, conv2_1.
+        assert_eq!(values(all[..4].iter(), 6, 9), 64 * (54 + 54 + 12) + 128 * 12);
+        let all = steps(LossNetworkKind::SqueezeNet);
+        // conv1 of 29 is 12, the pool behind it 6; fire2 squeezes to 16 and expands to 128, as fire3 does.
+        assert_eq!(values(all[..4].iter(), 29, 29), 96 * (144 + 36) + 2 * (16 + 128) * 36);
+        assert_eq!(values(all.iter(), 29, 6), 0);
     }
 
     #[test]

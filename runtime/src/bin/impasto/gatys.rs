@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use impasto::Device;
 use impasto_burn::iterate::{
     Balanced, Criterion, GatysJob, Method, RgbPicture, Start, Style, StyleSize, default_history, gatys,
 };
@@ -27,6 +28,12 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
     let names = "scale,step,width,height,total,content,style,tv,seconds,elapsed";
     let steps = job.steps * job.scales.len();
     let mut journal = Journal::begin(&canvas, &args.picture, names, steps, say)?;
+    if device == Device::Cpu
+        && let Some(free) = reference::free_memory()
+        && let Some(note) = too_large(job.peak_bytes(), free, job.content.longer_side())
+    {
+        say.note(&note);
+    }
     let mut best = None::<LossValues>;
     let result = gatys(device, &job, &mut |step| {
         let losses = &step.losses;
@@ -63,6 +70,21 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
         report(&args, &canvas, &result, losses, journal.done, journal.seconds(), say)?;
     }
     Ok(journal.exit_code())
+}
+
+/// What is said of a job that will not fit, as far as that can be known: the system ends it when it gets there, which may
+/// be at the last scale, hours from now.
+fn too_large(needed: u64, free: u64, longer: usize) -> Option<String> {
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+    let fits = longer as f64 * (free as f64 / needed.max(1) as f64).sqrt();
+    (needed > free).then(|| {
+        format!(
+            "note: this size takes about {:.1} GiB of memory, and {:.1} GiB are free; hint: --size {:.0}",
+            gib(needed),
+            gib(free),
+            (fits / 32.0).floor().max(1.0) * 32.0
+        )
+    })
 }
 
 /// Weighted shares, for people.
@@ -188,4 +210,21 @@ fn default_layers(weights: &LossWeights) -> (Vec<String>, Vec<String>) {
         LossNetworkKind::SqueezeNet => (&["fire5"], &["relu1", "fire2", "fire4", "fire6", "fire8"]),
     };
     (content.iter().map(|layer| (*layer).to_owned()).collect(), reference::reached(weights, style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_said_with_a_size_that_does() {
+        assert_eq!(too_large(1 << 30, 1 << 30, 512), None);
+        let note = too_large(16 << 30, 4 << 30, 2048).expect("a note");
+        assert_eq!(
+            note,
+            "note: this size takes about 16.0 GiB of memory, and 4.0 GiB are free; hint: --size 1024"
+        );
+        #[cfg(target_os = "linux")]
+        assert!(reference::free_memory().is_some_and(|bytes| bytes > 1 << 20));
+    }
 }

@@ -143,6 +143,16 @@ pub fn loss_weights(args: &NetworkArgs, say: Say) -> Result<LossWeights> {
     Ok(weights)
 }
 
+/// Bytes of memory that are free here, swap included, where the system tells.
+pub fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((kibibytes("MemAvailable:")? + kibibytes("SwapFree:").unwrap_or(0)) << 10)
+}
+
 /// Those of `layers` that the weights reach: a file may end early.
 pub fn reached(weights: &LossWeights, layers: &[&str]) -> Vec<String> {
     let there = |layer: &&&str| {
