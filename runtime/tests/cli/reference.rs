@@ -207,6 +207,72 @@ fn compare_writes_pictures_plots_and_tables() {
     assert!(line.contains("trained"), "{line}");
 }
 
+/// Which network it is, the training has decided: no hint at another, which `compare` has no option for.
+#[test]
+fn compare_without_the_trainings_weights_says_what_it_needs() {
+    use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
+
+    let studio = Studio::new();
+    let mut model = trained_model();
+    model.amend(|metadata| {
+        let config = metadata.training.as_mut().and_then(|training| training.config.as_mut());
+        let config = config.expect("settings");
+        *config = config.replace("random-vgg16", "vgg16");
+    });
+    model.save(studio.path("trained.safetensors")).expect("saved");
+    let mut other = LossWeights::random(LossNetworkKind::SqueezeNet, 1);
+    other.tensors.retain(|key, _| key.starts_with("conv1."));
+    studio.write("other.safetensors", &other.to_safetensors().expect("a file"));
+    let args = ["compare", "-q", "photo.png", "--painting", "photo.png", "-o", "out"];
+    let model = ["--model", "trained.safetensors"];
+    for (more, expected) in [
+        (&["--offline"][..], "no weights for vgg16, which the style was trained with: none in the cache"),
+        (&["--loss-weights", "other.safetensors"], "expected vgg16, which the style was trained with"),
+        (&["--loss-weights", "photo.png"], "photo.png: not a whole safetensors file"),
+    ] {
+        let mut command = studio.impasto(&[&args[..], &model, more].concat());
+        // A cache with nothing in it, on Unix and on Windows.
+        let line =
+            failure(command.env("XDG_CACHE_HOME", studio.path("")).env("LOCALAPPDATA", studio.path("")));
+        assert!(line.contains(expected) && !line.contains("--loss-net "), "{line}");
+    }
+}
+
+/// The pictures compared before a bad one keep their report, and those after it get theirs.
+#[test]
+fn compare_goes_on_after_a_bad_photo() {
+    let studio = Studio::new();
+    studio.picture("painting.png", 40, 40);
+    studio.picture("photos/a.png", 40, 40);
+    studio.picture("photos/c.png", 40, 40);
+    studio.write("photos/b.png", b"no picture");
+    trained_model().save(studio.path("trained.safetensors")).expect("saved");
+    let run = |output: &str| {
+        let args = ["compare", "photos", "--painting", "painting.png", "--model", "trained.safetensors"];
+        let more = ["--size", "32", "--steps", "2", "--json", "-o", output];
+        studio.impasto(&[&args[..], &more].concat()).output().expect("it ran")
+    };
+    let output = run("out");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("b.png"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.iter().map(|row| &row["photo"]).collect::<Vec<_>>(), ["a", "c"], "{report}");
+    assert!(report["failed"][0]["photo"].as_str().is_some_and(|name| name.ends_with("b.png")), "{report}");
+    let table = std::fs::read_to_string(studio.path("out/report.md")).expect("a table");
+    assert!(
+        table.contains("| a | ") && table.contains("Not compared: ") && table.contains("| c | "),
+        "{table}"
+    );
+    // With nothing compared there is nothing to report.
+    studio.write("photos/a.png", b"no picture");
+    studio.write("photos/c.png", b"no picture");
+    let output = run("none");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    assert!(!studio.path("none").exists());
+}
+
 /// The objective is the training's own where the file tells its factors, and the same for every photo.
 #[test]
 fn compare_takes_the_factors_of_the_training_and_starts_where_it_is_told() {

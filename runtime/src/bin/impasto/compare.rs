@@ -1,16 +1,16 @@
 //! `impasto compare`: a style's network against the iterative method, under the losses that the style was trained with.
 
-use std::fs;
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use impasto::checkpoints::{Metadata, write_atomically};
 use impasto::picture::{self, DecodeOptions, EncodeOptions, Picture, middle_square, side_by_side};
-use impasto::{Device, Frame, Stylizer};
+use impasto::{Frame, Stylizer};
+use impasto_burn::BurnError;
 use impasto_burn::iterate::{
     Balanced, Criterion, GatysJob, Method, RgbPicture, TrainedLosses, default_history, evaluate, gatys,
 };
@@ -26,7 +26,7 @@ use crate::interrupt;
 use crate::plot::{Chart, Line};
 use crate::reference;
 use crate::reference_args::{CompareArgs, CompareInit, NetworkArgs};
-use crate::say::{Say, print};
+use crate::say::{Say, one_line, print};
 
 const RED: [u8; 3] = [192, 57, 43];
 const BLUE: [u8; 3] = [31, 97, 141];
@@ -81,8 +81,17 @@ struct Report {
     /// Whether the losses have the factors that the training found; else they are balanced on each photo.
     balance_of_training: bool,
     rows: Vec<Row>,
+    /// Photos that could not be compared.
+    failed: Vec<Failed>,
     equivalent_steps: Spread,
     speed_up: Spread,
+}
+
+/// A photo that could not be compared, and why.
+#[derive(Serialize)]
+struct Failed {
+    photo: String,
+    error: String,
 }
 
 /// Mean and sample deviation; photos that were not caught up with count with all steps, so both are lower bounds.
@@ -108,8 +117,18 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     let device = args.engine.device;
     impasto_burn::device::check(device)?;
     let plan = files::plan(&args.contents, &folder_name(&args.output), Some("png"))?;
-    if let Some((_, error)) = plan.failed.into_iter().next() {
-        return Err(error);
+    let single = plan.pairs.len() + plan.failed.len() == 1;
+    let mut failed = Vec::new();
+    let mut fail = |photo: String, error: anyhow::Error| {
+        if single {
+            return Err(error);
+        }
+        say.error(&error);
+        failed.push(Failed { photo, error: one_line(&error) });
+        Ok(())
+    };
+    for (photo, error) in plan.failed {
+        fail(photo, error)?;
     }
     for pair in &plan.pairs {
         pair.target.refuse_existing(args.result.overwrite)?;
@@ -124,23 +143,18 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         if interrupt::asked() {
             break;
         }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let photo = read_square(&pair.source, &args)?;
-        // Not before there is something to put into it, and before the long work.
-        fs::create_dir_all(&args.output)
-            .with_context(|| format!("{}: cannot make the folder", args.output.display()))?;
-        let job = GatysJob {
-            criterion: criterion.clone(),
-            content: reference::to_rgb(&photo)?,
-            start: args.init.into(),
-            method: Method::Lbfgs { history: default_history(photo.width(), photo.height()) },
-            scales: Vec::new(),
-            steps: args.steps as usize,
-            seed: 0,
-        };
-        let row = one(&name, &photo, &stylizer, &job, device, path, say)?;
-        say.note(&format!("{name}: {}", summary(&row)));
-        rows.push(row);
+        pair.target.check_writable()?;
+        match one(&pair.source, path, &stylizer, &criterion, &args, say) {
+            Ok(row) => {
+                say.note(&format!("{}: {}", row.photo, summary(&row)));
+                rows.push(row);
+            }
+            // The others may be fine, and what was found of those before is worth its report.
+            Err(error) => fail(pair.input_name(), error)?,
+        }
+    }
+    if rows.is_empty() {
+        return Ok(if interrupt::asked() { interrupt::exit_code() } else { ExitCode::FAILURE });
     }
     let report = Report {
         style: metadata.name.clone(),
@@ -155,6 +169,7 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         ),
         speed_up: Spread::of(rows.iter().map(|row| row.speed_up)),
         rows,
+        failed,
     };
     let json = serde_json::to_string_pretty(&report)?;
     save(&args.output.join("report.json"), &json)?;
@@ -162,7 +177,11 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     if args.result.json {
         print(json + "\n")?;
     }
-    Ok(if interrupt::asked() { interrupt::exit_code() } else { ExitCode::SUCCESS })
+    Ok(match (interrupt::asked(), report.failed.is_empty()) {
+        (true, _) => interrupt::exit_code(),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+    })
 }
 
 /// `DIR/`, which is a folder whether it is there or not.
@@ -197,9 +216,23 @@ fn criterion(args: &CompareArgs, metadata: &Metadata, say: Say) -> Result<(Train
         offline: args.offline,
         pooling: Pooling::Max,
     };
-    let weights = reference::loss_weights(&network, say)?;
+    let weights = reference::loss_weights(&network, say).map_err(without_choice)?;
     let criterion = trained.criterion(weights, reference::to_rgb(&painting.frame)?);
     Ok((trained, criterion))
+}
+
+/// What is said of weights that are not there, without the hint at another `--loss-net`: it is the one of the training.
+fn without_choice(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<BurnError>() {
+        Some(BurnError::NoLossWeights { network, reason, folder }) => anyhow!(
+            "no weights for {network}, which the style was trained with: {reason}; hint: give a file with --loss-weights FILE, or put one ({network}*.safetensors or {network}*.pth) into {folder}"
+        ),
+        Some(BurnError::LossWeights { origin, reason }) => match reason.split_once("; hint: --loss-net") {
+            Some((wrong, _)) => anyhow!("{origin}: {wrong}, which the style was trained with"),
+            None => error,
+        },
+        _ => error,
+    }
 }
 
 /// The largest square in the middle of a photo, resized.
@@ -210,17 +243,28 @@ fn read_square(source: &Source, args: &CompareArgs) -> Result<Frame> {
 
 /// One photo: both ways, the pictures and the plots.
 fn one(
-    name: &str,
-    photo: &Frame,
-    stylizer: &Stylizer,
-    job: &GatysJob,
-    device: Device,
+    source: &Source,
     path: &Path,
+    stylizer: &Stylizer,
+    criterion: &Criterion,
+    args: &CompareArgs,
     say: Say,
 ) -> Result<Row> {
-    let fast = stylizer.stylize(photo)?; // warms up
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let photo = read_square(source, args)?;
+    let device = args.engine.device;
+    let job = GatysJob {
+        criterion: criterion.clone(),
+        content: reference::to_rgb(&photo)?,
+        start: args.init.into(),
+        method: Method::Lbfgs { history: default_history(photo.width(), photo.height()) },
+        scales: Vec::new(),
+        steps: args.steps as usize,
+        seed: 0,
+    };
+    let fast = stylizer.stylize(&photo)?; // warms up
     let started = Instant::now();
-    stylizer.stylize(photo)?;
+    stylizer.stylize(&photo)?;
     let fast_seconds = started.elapsed().as_secs_f64();
     let pictures: [RgbPicture; 2] = [job.content.clone(), reference::to_rgb(&fast)?];
     let losses = evaluate(device, &job.criterion, &job.content, &pictures)?;
@@ -229,7 +273,7 @@ fn one(
     // Seconds of the steps alone: the loss network and the targets are not counted, as the fast network's weights are not.
     let (mut curve, mut best, mut elapsed) = (Vec::new(), None::<LossValues>, 0.0);
     let bar = say.progress(job.steps);
-    let painted = gatys(device, job, &mut |step| {
+    let painted = gatys(device, &job, &mut |step| {
         if best.as_ref().is_none_or(|best| step.losses.total < best.total) {
             best = Some(step.losses.clone());
         }
@@ -247,7 +291,7 @@ fn one(
     let best = best.as_ref().unwrap_or(&losses[0]);
 
     let painted = reference::to_frame(&painted)?;
-    write(&side_by_side(&side_by_side(photo, &fast), &painted), path)?;
+    write(&side_by_side(&side_by_side(&photo, &fast), &painted), path)?;
     write(&fast, &path.with_file_name(format!("{name}-fast.png")))?;
     write(&painted, &path.with_file_name(format!("{name}-gatys.png")))?;
     let chart = |kind: &str, unit: &str, points: Vec<(f64, f64)>, fast_at: f64| -> Result<()> {
@@ -266,7 +310,7 @@ fn one(
     chart("seconds", " (s)", curve.clone(), fast_seconds)?;
 
     Ok(Row {
-        photo: name.to_owned(),
+        photo: name,
         unpainted: (&losses[0]).into(),
         fast: (&losses[1]).into(),
         fast_seconds,
@@ -340,6 +384,9 @@ fn markdown(report: &Report) -> String {
             steps_text(row),
             row.speed_up
         ));
+    }
+    for Failed { photo, error } in &report.failed {
+        text.push_str(&format!("\nNot compared: {photo} ({error})\n"));
     }
     text.push_str(&format!(
         "\nEquivalent steps: mean {:.1}, deviation {:.1}. Speed-up: mean {:.0}, deviation {:.0}. A photo that the iterative \
