@@ -260,7 +260,7 @@ impl Container {
     fn fate_of_sound(self, codec: &str) -> Fate {
         let copied = match self {
             _ if codec.is_empty() => return Fate::LeaveOut,
-            Container::Matroska => true,
+            Container::Matroska => !is_foreign_to_matroska(codec),
             Container::WebM => matches!(codec, "opus" | "vorbis"),
             Container::Mov if codec.starts_with("pcm_") => {
                 !codec.contains("bluray") && !codec.contains("dvd")
@@ -273,6 +273,7 @@ impl Container {
         match copied {
             true => Fate::Copy,
             false if self == Container::WebM => Fate::Convert("libopus"),
+            false if self == Container::Matroska => Fate::Convert("flac"),
             false => Fate::Convert("aac"),
         }
     }
@@ -301,6 +302,13 @@ impl Container {
             _ => Fate::LeaveOut,
         }
     }
+}
+
+/// Sound of QuickTime, Flash and discs that has no name in Matroska.
+fn is_foreign_to_matroska(codec: &str) -> bool {
+    let pcm = ["pcm_s8", "pcm_f32be", "pcm_f64be", "pcm_bluray", "pcm_dvd"];
+    let packed = ["adpcm_ima_qt", "gsm", "mace3", "mace6", "nellymoser", "qdm2", "qdmc"];
+    codec.ends_with("_planar") || pcm.contains(&codec) || packed.contains(&codec)
 }
 
 #[cfg(test)]
@@ -333,6 +341,8 @@ mod tests {
             (Container::Mov, "pcm_s16le", Fate::Copy),
             (Container::Mov, "vorbis", Fate::Convert("aac")),
             (Container::Matroska, "anything", Fate::Copy),
+            (Container::Matroska, "pcm_s16be", Fate::Copy),
+            (Container::Matroska, "pcm_bluray", Fate::Convert("flac")),
             (Container::WebM, "vorbis", Fate::Copy),
             (Container::WebM, "aac", Fate::Convert("libopus")),
             (Container::Gif, "aac", Fate::LeaveOut),

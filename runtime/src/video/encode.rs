@@ -57,6 +57,10 @@ pub(super) struct Sink {
     padded: Option<Frame>,
 }
 
+/// The arrangements of loudspeakers that Opus knows: of the others, such as AC-3's 5.1 with speakers at the sides, it
+/// gets the nearest.
+const OPUS_LAYOUTS: &str = "aformat=channel_layouts=mono|stereo|3.0|quad|5.0|5.1|6.1|7.1";
+
 impl Recipe<'_> {
     /// Width and height of the result: even where the codec wants that.
     pub fn size(&self) -> (usize, usize) {
@@ -146,6 +150,16 @@ impl Recipe<'_> {
             };
             command.args(["-map", &format!("1:{}", stream.index)]);
             command.args([&format!("-c:{letter}:{count}"), codec]);
+            match codec {
+                "libopus" => {
+                    command.args([&format!("-filter:a:{count}"), OPUS_LAYOUTS]);
+                }
+                // Until FFmpeg 6 it counted as an experiment.
+                "copy" if self.container == Container::Mp4 && stream.codec == "flac" => {
+                    command.args(["-strict", "experimental"]);
+                }
+                _ => {}
+            }
             if stream.kind == Kind::Audio && self.cut.is_some() {
                 // Packets before the cut are left out instead of being hidden by an edit list.
                 command.args([&format!("-copypriorss:a:{count}"), "0"]);
@@ -191,10 +205,14 @@ impl Recipe<'_> {
                 Fate::Copy => {}
                 // The same text in another wrapping is nothing to speak of.
                 Fate::Convert(_) if stream.kind == Kind::Subtitle => {}
-                Fate::Convert(encoder) => notes.push(format!(
-                    "{what}: .{name} does not hold {codec}, encoded anew as {}; hint: .mkv would keep it",
-                    encoder.trim_start_matches("lib")
-                )),
+                Fate::Convert(encoder) => {
+                    let keeps = Container::Matroska.fate(stream) == Fate::Copy;
+                    notes.push(format!(
+                        "{what}: .{name} does not hold {codec}, encoded anew as {}{}",
+                        encoder.trim_start_matches("lib"),
+                        if keeps { "; hint: .mkv would keep it" } else { "" }
+                    ));
+                }
                 Fate::LeaveOut => notes.push(format!("{what}: .{name} does not hold {codec}, left out")),
             }
         }

@@ -166,6 +166,35 @@ fn every_container_and_codec_is_written_or_named_as_missing() {
     assert!(find(b"moov") < find(b"mdat"));
 }
 
+/// Sound that the container or its codec takes only with care: Opus knows no side speakers, Matroska no floats of the
+/// other byte order, and FFmpeg 5 calls FLAC in .mp4 an experiment.
+#[test]
+fn sound_that_a_container_is_particular_about_comes_along() {
+    if !ffmpeg_is_there("particular sound") {
+        return;
+    }
+    let studio = Studio::new();
+    for (source, sound, result, codec, layout) in [
+        ("side.mkv", "-af aformat=channel_layouts=5.1(side) -c:a ac3", "side.webm", "opus", "5.1"),
+        ("low.mov", "-af aformat=channel_layouts=2.1 -c:a pcm_s16le", "low.webm", "opus", "stereo"),
+        ("flac.mkv", "-c:a flac", "flac.mp4", "flac", "mono"),
+        ("floats.mov", "-c:a pcm_f32be", "floats.mkv", "flac", "mono"),
+        ("packed.mov", "-c:a adpcm_ima_qt", "packed.mkv", "flac", "mono"),
+    ] {
+        clip_with_sound(&studio, source, "testsrc=s=64x48:r=25:d=0.4", sound);
+        let said = paint(&studio, source, result, &["--strength", "0"]);
+        let told = probe(&studio.path(result), "stream=codec_name,channel_layout");
+        let sound = &told["streams"][1];
+        assert_eq!(
+            (&sound["codec_name"], &sound["channel_layout"]),
+            (&codec.into(), &layout.into()),
+            "{told}"
+        );
+        // A hint never names what is done already.
+        assert_eq!(said.contains(".mkv would keep it"), result.ends_with("webm"), "{source}: {said}");
+    }
+}
+
 #[test]
 fn gif_in_and_out_keeps_its_delays() {
     if !ffmpeg_is_there("animated GIF") {
