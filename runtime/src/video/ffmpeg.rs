@@ -257,9 +257,7 @@ fn listen(stderr: impl Read, words: &Mutex<VecDeque<String>>) {
             Ok(_) => {}
         }
         let text = tidy(&String::from_utf8_lossy(&line));
-        // Said of any failure, after the reason; and of a film without a frame, with advice on options that are ours.
-        let empty = text.contains("Output file is empty, nothing was encoded");
-        if text.is_empty() || text == "Conversion failed!" || empty {
+        if text.is_empty() || says_nothing(&text) {
             continue;
         }
         let mut words = lock(words);
@@ -271,6 +269,22 @@ fn listen(stderr: impl Read, words: &Mutex<VecDeque<String>>) {
         }
         words.push_back(text);
     }
+}
+
+/// What is no reason for anything: said of any failure after its reason, of any such source however whole it is, or
+/// with advice on options that are ours.
+fn says_nothing(line: &str) -> bool {
+    const NOTHING: [&str; 8] = [
+        "Output file is empty, nothing was encoded",
+        "Thread message queue blocking", // the first painting takes longer than the sound
+        "Guessed Channel Layout",        // .mov and .avi do not name the loudspeakers
+        "Estimating duration from bitrate", // we count the frames
+        "deprecated pixel format used",  // full range (yuvj420p), as phones record
+        "No accelerated colorspace conversion", // of the processor, not of the file
+        "timescale not set",             // a cover's
+        "upload a sample of this file",
+    ];
+    line == "Conversion failed!" || NOTHING.iter().any(|known| line.contains(known))
 }
 
 /// `[mov @ 0x55d8]  moov atom not found` as `[mov] moov atom not found`, cut to a bearable length.
@@ -330,7 +344,8 @@ mod tests {
         assert_eq!(tidy("a @ home\x1b"), "a @ home");
         let words = Mutex::new(VecDeque::new());
         let said = format!(
-            "one\n{}\n\ntwo\ntwo\nthree\nConversion failed!\nOutput file is empty, nothing was encoded (check -ss)\nfour\nfive",
+            "one\n{}\n\ntwo\ntwo\nthree\nConversion failed!\nOutput file is empty, nothing was encoded (check -ss)\n\
+             [nut @ 0x1] Thread message queue blocking; consider raising the size\nfour\nfive",
             "x".repeat(300_000)
         );
         listen(said.as_bytes(), &words);

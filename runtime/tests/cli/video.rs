@@ -195,6 +195,21 @@ fn sound_that_a_container_is_particular_about_comes_along() {
     }
 }
 
+/// What ffmpeg says of every video of a phone or a camera is no complaint about this one.
+#[test]
+fn nothing_is_said_of_a_source_that_is_whole() {
+    if !ffmpeg_is_there("whole sources") {
+        return;
+    }
+    let studio = Studio::new();
+    clip_with_sound(&studio, "full_range.mp4", "testsrc=s=64x48:r=25:d=0.2", "-pix_fmt yuvj420p");
+    clip_with_sound(&studio, "speakers.avi", "testsrc=s=64x48:r=25:d=0.2", "-c:v mjpeg -c:a pcm_s16le");
+    for source in ["full_range.mp4", "speakers.avi"] {
+        let said = paint(&studio, source, &format!("{source}.mkv"), &["--strength", "0"]);
+        assert!(!said.contains("note:"), "{source}: {said}");
+    }
+}
+
 #[test]
 fn gif_in_and_out_keeps_its_delays() {
     if !ffmpeg_is_there("animated GIF") {
