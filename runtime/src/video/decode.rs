@@ -47,7 +47,7 @@ impl Decoder {
         }
         command.args(INPUT_PROTOCOLS).arg("-i").arg(file_argument(source.path()));
         let video = &source.video;
-        let filters = video.color.yuv_to_rgb(size.0, size.1);
+        let filters = video.color.yuv_to_rgb(video.coded_size(), size);
         command.args(["-map", &format!("0:{}", video.index), "-an", "-sn", "-dn", "-map_metadata", "-1"]);
         command.args(["-fps_mode", "passthrough", "-enc_time_base", &video.time_base.to_string()]);
         command.args(["-vf", &filters, "-c:v", "rawvideo", "-f", "nut", "pipe:1"]).stdout(Stdio::piped());

@@ -90,7 +90,7 @@ impl Recipe<'_> {
             }
             command.args(INPUT_PROTOCOLS).arg("-i").arg(file_argument(source.path()));
         }
-        let filters = source.video.color.for_result(&source.video.pixel_format).rgb_to_yuv();
+        let filters = source.video.color.for_result(&source.video.pixel_format).rgb_to_yuv(self.size());
         match &self.encoder {
             None => self.gif(command),
             Some(encoder) => {

@@ -167,6 +167,11 @@ impl VideoStream {
         (name.ends_with("le") || name.ends_with("be")) && !packed
     }
 
+    /// Width and height before it is turned upright.
+    pub(super) fn coded_size(&self) -> (usize, usize) {
+        if is_sideways(self.rotation) { (self.height, self.width) } else { (self.width, self.height) }
+    }
+
     /// When the last frame ends, in seconds on the file's clock.
     pub fn end_seconds(&self) -> Option<f64> {
         let last = self.time_base.seconds(self.packets.last?);
@@ -317,11 +322,11 @@ impl ToldStream {
     fn video(&self) -> Result<VideoStream, String> {
         let rotation = self.side_data_list.iter().find_map(|data| data.get("rotation")?.as_f64());
         let rotation = rotation.filter(|angle| angle.is_finite()).map_or(0, |angle| angle.round() as i32);
-        let sideways = rotation.rem_euclid(180) == 90;
         if self.width == 0 || self.height == 0 {
             return Err("its video has no size; expected width and height".to_string());
         }
-        let (width, height) = if sideways { (self.height, self.width) } else { (self.width, self.height) };
+        let (width, height) =
+            if is_sideways(rotation) { (self.height, self.width) } else { (self.width, self.height) };
         let known = |tag: &Option<String>| tag.clone().filter(|tag| tag != "unknown" && tag != "reserved");
         let time_base = self.time_base.parse().map_err(|()| "its video has no time base".to_string())?;
         let mut tags: Vec<(String, String)> = Vec::new();
@@ -357,6 +362,11 @@ impl ToldStream {
     }
 }
 
+/// Whether turning by so many degrees makes width height.
+fn is_sideways(rotation: i32) -> bool {
+    rotation.rem_euclid(180) == 90
+}
+
 /// The average rate, unless it is unknown or beyond what a camera does; then the lowest that all timestamps fit.
 fn sensible_rate(average: &str, lowest: &str) -> Option<Ratio> {
     let sensible = |text: &str| text.parse().ok().filter(|rate: &Ratio| rate.value() < 1000.0);
@@ -386,6 +396,7 @@ mod tests {
         );
         let told = told.unwrap();
         assert_eq!((told.video.index, told.video.width, told.video.height), (2, 480, 640));
+        assert_eq!(told.video.coded_size(), (640, 480));
         assert_eq!(told.video.frame_rate.unwrap().to_string(), "30000/1001");
         assert_eq!(
             (told.video.color.matrix.as_deref(), told.video.color.range.as_deref()),

@@ -125,6 +125,33 @@ fn strength_0_is_the_source() {
     }
 }
 
+/// A large video that does not say how its colours are coded is BT.709 to players, a small one BT.601. What is made
+/// smaller looks the same all the same.
+#[test]
+fn colours_that_are_not_told_survive_another_size() {
+    if !ffmpeg_is_there("untold colours") {
+        return;
+    }
+    let studio = Studio::new();
+    let green = "-f lavfi -i color=0x20c040:s=1280x720:r=5:d=0.4";
+    ffmpeg(
+        &studio,
+        &format!("{green} -vf scale=out_color_matrix=bt709,format=yuv420p -c:v libx264 -qp 4 in.mkv"),
+    );
+    let seen = |name: &str, matrix: &str| {
+        let look = format!("-vf scale=in_color_matrix={matrix},format=rgb24 -frames:v 1 -f rawvideo -");
+        ffmpeg(&studio, &format!("-i {name} {look}")).stdout[..3].to_vec()
+    };
+    paint(&studio, "in.mkv", "large.mkv", &["--strength", "0"]);
+    paint(&studio, "in.mkv", "small.mkv", &["--strength", "0", "--size", "128"]);
+    let source = seen("in.mkv", "bt709");
+    for (name, matrix) in [("large.mkv", "bt709"), ("small.mkv", "bt601")] {
+        let result = seen(name, matrix);
+        let off = source.iter().zip(&result).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(off <= 3, "{name}: {source:?} became {result:?}");
+    }
+}
+
 #[test]
 fn every_container_and_codec_is_written_or_named_as_missing() {
     if !ffmpeg_is_there("video containers") {
