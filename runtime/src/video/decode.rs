@@ -15,6 +15,8 @@ use crate::Frame;
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub running: Arc<Running>,
+    /// What a timestamp of 0 means: so many seconds after the file's beginning.
+    pub zero: f64,
     time_base: Ratio,
     path: String,
 }
@@ -40,14 +42,25 @@ impl Decoder {
     ) -> Result<Self, VideoError> {
         let path = source.path().display().to_string();
         let mut command = tools.ffmpeg();
-        // Timestamps as they are in the file, none invented, none dropped.
-        command.arg("-copyts");
-        if let Some(start) = start {
-            command.args(["-ss", &format!("{start:.6}")]);
+        let seek = start.map(|start| if source.seeks_exactly() { start } else { before(source, start) });
+        let seek = seek.filter(|&seek| seek > 0.0);
+        // Timestamps as they are in the file, none invented, none dropped. Those of a joined file begin anew at each
+        // seam; there, ffmpeg lets each piece go on where the one before it ended, counting from where it began.
+        let zero = if source.is_joined() {
+            seek.unwrap_or(0.0)
+        } else {
+            command.arg("-copyts");
+            -source.start_seconds
+        };
+        if let Some(seek) = seek {
+            command.args(["-ss", &format!("{seek:.6}")]);
         }
         command.args(INPUT_PROTOCOLS).arg("-i").arg(file_argument(source.path()));
         let video = &source.video;
-        let filters = video.color.yuv_to_rgb(video.coded_size(), size);
+        let mut filters = video.color.yuv_to_rgb(video.coded_size(), size);
+        if let Some(start) = start.filter(|_| !source.seeks_exactly()) {
+            filters = format!("trim=start={:.6},{filters}", start - zero);
+        }
         command.args(["-map", &format!("0:{}", video.index), "-an", "-sn", "-dn", "-map_metadata", "-1"]);
         command.args(["-fps_mode", "passthrough", "-enc_time_base", &video.time_base.to_string()]);
         command.args(["-vf", &filters, "-c:v", "rawvideo", "-f", "nut", "pipe:1"]).stdout(Stdio::piped());
@@ -55,7 +68,7 @@ impl Decoder {
             path: path.clone(),
             reason: format!("ffmpeg cannot be started: {error}"),
         })?;
-        Ok(Decoder { running: Arc::new(running), time_base: video.time_base, path })
+        Ok(Decoder { running: Arc::new(running), zero, time_base: video.time_base, path })
     }
 
     /// Waits for what comes before the first frame.
@@ -94,6 +107,14 @@ impl Frames {
         // ffmpeg writes NUT in a multiple of the source's time base, so this is exact.
         Ok(pts.map(|pts| base.rescale(pts, self.time_base)))
     }
+}
+
+/// Where to begin decoding, in seconds after the file's beginning, so that the frame at `start` is among what comes:
+/// two key frames before it, since ffmpeg may begin with the one after. 0 or less: at the beginning.
+fn before(source: &Source, start: f64) -> f64 {
+    let gap =
+        source.video.packets.longest_gap.map_or(f64::INFINITY, |gap| source.video.time_base.seconds(gap));
+    start - 2.0 * gap - 1.0
 }
 
 /// An ffmpeg that ended with an error, as an error.

@@ -193,7 +193,8 @@ impl<'a> Job<'a> {
         };
         timed(&mut painting, || paint.paint(&frame, &mut painted))
             .map_err(|error| stopped_or(error, stop))?;
-        let recipe = self.recipe(&frames, &painted, first)?;
+        let begin = decoder.zero + self.source.video.time_base.seconds(first);
+        let recipe = self.recipe(&frames, &painted, begin)?;
         let Encoder { running: encoder, sink } = Encoder::start(self.tools, &recipe, &temporary)?;
         watch.add(&encoder);
 
@@ -308,7 +309,11 @@ impl<'a> Job<'a> {
             ));
         }
         if flow.dropped > 0 {
-            notes.push(format!("{} frames left out: .gif counts hundredths of a second", flow.dropped));
+            let reason = match self.container {
+                Container::Gif => ".gif counts hundredths of a second",
+                _ => "their time is not after that of the frame before",
+            };
+            notes.push(format!("{} frames left out: {reason}", flow.dropped));
         }
         if !flow.left_early && !decoded.last_words.is_empty() {
             notes.push(format!(
@@ -319,13 +324,13 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn recipe(&self, frames: &Frames, painted: &Frame, first: i64) -> Result<Recipe<'_>, VideoError> {
+    /// `begin`: the first frame's time, in seconds after the file's beginning.
+    fn recipe(&self, frames: &Frames, painted: &Frame, begin: f64) -> Result<Recipe<'_>, VideoError> {
         let header = frames.header().ok_or(VideoError::Stopped)?;
-        let video = &self.source.video;
-        let cut = (self.options.start.is_some() || self.options.duration.is_some()).then(|| Cut {
-            start: (video.time_base.seconds(first) - self.source.start_seconds).max(0.0),
-            duration: self.options.duration,
-        });
+        let part = self.options.start.is_some() || self.options.duration.is_some();
+        // A joined file has no one clock that the result could keep.
+        let cut = (part || self.source.is_joined())
+            .then(|| Cut { start: begin.max(0.0), duration: self.options.duration });
         Ok(Recipe {
             source: self.source,
             output: &self.output,

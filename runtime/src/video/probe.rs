@@ -12,6 +12,9 @@ use super::error::VideoError;
 use super::ffmpeg::{INPUT_PROTOCOLS, Running, Tools, file_argument};
 use super::time::Ratio;
 
+/// Seconds that the clock of one recording never goes back.
+const REWOUND: f64 = 0.5;
+
 /// A media file with video in it.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -64,6 +67,10 @@ pub struct Packets {
     pub last: Option<i64>,
     /// How long the latest is shown, in ticks.
     pub last_duration: Option<i64>,
+    /// Most ticks from one key frame to the next, or to the end; `None` without timestamps.
+    pub longest_gap: Option<i64>,
+    /// Most ticks by which the time of decoding ever goes back; 0 in a file of one piece.
+    pub farthest_back: i64,
 }
 
 /// What kind of stream goes past the painting.
@@ -156,6 +163,23 @@ impl Source {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether ffmpeg finds the frame at a time by itself. In a broadcast stream it begins with the first key frame
+    /// *after* the place where that time is sent, and without timestamps there is no such place.
+    pub(super) fn seeks_exactly(&self) -> bool {
+        !self.is_broadcast() && self.video.packets.first.is_some()
+    }
+
+    /// Whether it is put together from recordings that each have a clock of their own, as joined `.ts` and `.vob`
+    /// files are.
+    pub(super) fn is_joined(&self) -> bool {
+        self.is_broadcast() && self.video.time_base.seconds(self.video.packets.farthest_back) > REWOUND
+    }
+
+    /// MPEG's transport and program streams.
+    fn is_broadcast(&self) -> bool {
+        matches!(self.format.as_str(), "mpegts" | "mpeg")
+    }
 }
 
 impl VideoStream {
@@ -188,19 +212,19 @@ impl VideoStream {
 fn count_packets(tools: &Tools, path: &Path, index: usize) -> Result<Packets, String> {
     let mut command = tools.ffprobe();
     command.args(INPUT_PROTOCOLS).args(["-select_streams", &index.to_string()]);
-    command.args(["-show_entries", "packet=pts,duration,flags", "-of", "compact=p=0"]);
+    command.args(["-show_entries", "packet=pts,dts,duration,flags", "-of", "compact=p=0"]);
     command.arg(file_argument(path)).stdout(Stdio::piped());
     let running = Running::start(command).map_err(|error| format!("ffprobe cannot be started: {error}"))?;
-    let mut packets = Packets::default();
+    let mut counter = Counter::default();
     if let Some(stdout) = running.take_stdout() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line.map_err(|error| format!("ffprobe: {error}"))?;
-            packets.take(&String::from_utf8_lossy(&line));
+            counter.take(&String::from_utf8_lossy(&line));
         }
     }
     // A damaged file ends with an error here; the frames before it are painted all the same.
     running.wait().map_err(|error| format!("ffprobe: {error}"))?;
-    Ok(packets)
+    Ok(counter.end())
 }
 
 impl Packets {
@@ -209,27 +233,60 @@ impl Packets {
         let shown = end.zip(self.last).map(|(end, last)| end.saturating_sub(last)).filter(|&shown| shown > 0);
         Packets { last_duration: shown.or(self.last_duration), ..self }
     }
+}
 
-    /// Takes a line such as `pts=512|duration=512|flags=K_`.
+/// Packets, as they come.
+#[derive(Default)]
+struct Counter {
+    packets: Packets,
+    /// Timestamp of the last key frame, and when the last packet is decoded.
+    key: Option<i64>,
+    decoded: Option<i64>,
+}
+
+impl Counter {
+    /// Takes a line such as `pts=512|dts=0|duration=512|flags=K_`.
     fn take(&mut self, line: &str) {
         let field = |name: &str| {
             line.split('|')
                 .find_map(|field| field.strip_prefix(name))
                 .and_then(|field| field.strip_prefix('='))
         };
+        let ticks = |name: &str| field(name).and_then(|ticks| ticks.parse::<i64>().ok());
         let Some(flags) = field("flags") else { return };
         // `D`: before the beginning that an edit list sets; decoded, never shown.
         if flags.contains('D') {
             return;
         }
-        self.count += 1;
-        let Some(pts) = field("pts").and_then(|pts| pts.parse::<i64>().ok()) else { return };
-        self.first = Some(self.first.map_or(pts, |first| first.min(pts)));
-        if self.last.is_none_or(|last| pts >= last) {
-            self.last = Some(pts);
-            self.last_duration =
-                field("duration").and_then(|ticks| ticks.parse().ok()).filter(|&ticks: &i64| ticks > 0);
+        let packets = &mut self.packets;
+        packets.count += 1;
+        if let Some(dts) = ticks("dts") {
+            let back = self.decoded.map_or(0, |decoded| decoded.saturating_sub(dts));
+            packets.farthest_back = packets.farthest_back.max(back);
+            self.decoded = Some(dts);
         }
+        let Some(pts) = ticks("pts") else { return };
+        packets.first = Some(packets.first.map_or(pts, |first| first.min(pts)));
+        if packets.last.is_none_or(|last| pts >= last) {
+            packets.last = Some(pts);
+            packets.last_duration = ticks("duration").filter(|&ticks| ticks > 0);
+        }
+        if flags.contains('K') {
+            self.gap_to(pts);
+            self.key = Some(pts);
+        }
+    }
+
+    fn gap_to(&mut self, pts: i64) {
+        let gap = pts.saturating_sub(self.key.or(self.packets.first).unwrap_or(pts));
+        self.packets.longest_gap = self.packets.longest_gap.max(Some(gap));
+    }
+
+    fn end(mut self) -> Packets {
+        if let Some(last) = self.packets.last {
+            self.gap_to(last);
+        }
+        self.packets
     }
 }
 
@@ -438,18 +495,21 @@ mod tests {
 
     #[test]
     fn packets_are_counted_in_any_order() {
-        let mut packets = Packets::default();
+        let mut counter = Counter::default();
         for line in [
-            "pts=0|duration=10|flags=K_",
-            "pts=-20|duration=10|flags=KD",
-            "pts=30|duration=15|flags=__",
+            "pts=0|dts=-10|duration=10|flags=K_",
+            "pts=-20|dts=-20|duration=10|flags=KD",
+            "pts=30|dts=10|duration=15|flags=K_",
             "",
-            "pts=10|duration=10|flags=__",
-            "pts=N/A|duration=N/A|flags=__",
+            "pts=10|dts=7|duration=10|flags=__",
+            "pts=N/A|dts=N/A|duration=N/A|flags=__",
+            "pts=20|dts=9|duration=10|flags=__",
         ] {
-            packets.take(line);
+            counter.take(line);
         }
-        let expected = Packets { count: 4, first: Some(0), last: Some(30), last_duration: Some(15) };
+        let packets = counter.end();
+        let (first, last, last_duration, longest_gap) = (Some(0), Some(30), Some(15), Some(30));
+        let expected = Packets { count: 5, first, last, last_duration, longest_gap, farthest_back: 3 };
         assert_eq!(packets, expected);
         for (end, shown) in [(Some(43), 13), (Some(99), 69), (Some(30), 15), (None, 15)] {
             assert_eq!(packets.ending(end).last_duration, Some(shown), "{end:?}");

@@ -324,7 +324,10 @@ fn a_part_begins_where_asked_and_is_as_long_as_asked() {
     // Clocks that begin at 0 and later.
     clip_with_sound(&studio, "zero.mp4", "testsrc=s=64x48:r=25:d=4", "-g 20");
     clip_with_sound(&studio, "late.mkv", "testsrc=s=64x48:r=25:d=4", "-g 20 -output_ts_offset 100");
-    for source in ["zero.mp4", "late.mkv"] {
+    // In these ffmpeg seeks to the key frame after the one it should.
+    clip_with_sound(&studio, "send.ts", "testsrc=s=64x48:r=25:d=4", "-g 20 -f mpegts");
+    clip_with_sound(&studio, "one_key_frame.ts", "testsrc=s=64x48:r=25:d=4", "-g 200 -f mpegts");
+    for source in ["zero.mp4", "late.mkv", "send.ts", "one_key_frame.ts"] {
         let begin = shown(&studio.path(source)).times[0];
         paint(
             &studio,
@@ -360,6 +363,32 @@ fn a_part_begins_where_asked_and_is_as_long_as_asked() {
             .args(["--start", "9"]),
     );
     assert!(line.contains("--start 9") && line.contains("4.0"), "{line}");
+}
+
+/// Recordings put one behind the other with `cat`, as people do with .ts and .vob: the clock begins anew in the middle.
+#[test]
+fn joined_recordings_follow_one_another() {
+    if !ffmpeg_is_there("joined recordings") {
+        return;
+    }
+    let studio = Studio::new();
+    for (name, codecs) in
+        [("joined.ts", "-c:a aac -f mpegts"), ("joined.vob", "-c:v mpeg2video -c:a mp2 -f vob")]
+    {
+        clip_with_sound(&studio, "piece", "testsrc=s=64x48:r=25:d=2", codecs);
+        studio.write(name, &std::fs::read(studio.path("piece")).unwrap().repeat(2));
+        paint(&studio, name, "out.mp4", &["--overwrite", "--strength", "0"]);
+        let result = shown(&studio.path("out.mp4"));
+        assert_eq!(result.times.len(), 100, "{name}");
+        for (at, pair) in result.times.windows(2).enumerate() {
+            assert!((pair[1] - pair[0] - 0.04).abs() < MILLISECOND, "{name}: frame {at}: {pair:?}");
+        }
+        // The second piece's sound with its picture, to within what the first one's is longer.
+        let told = probe(&studio.path("out.mp4"), "stream=codec_type,duration");
+        let sound = told["streams"].as_array().unwrap().iter().find(|s| s["codec_type"] == "audio").unwrap();
+        let seconds: f64 = sound["duration"].as_str().unwrap().parse().unwrap();
+        assert!((seconds - 4.0).abs() < 0.15, "{name}: {seconds} seconds of sound");
+    }
 }
 
 #[test]
