@@ -100,6 +100,10 @@ impl Recipe<'_> {
                 self.streams(command);
             }
         }
+        if let Some(duration) = self.cut.and_then(|cut| cut.duration) {
+            // Again: of the input it does not hold for chapters, nor for subtitles that are converted.
+            command.args(["-t", &format!("{duration:.6}")]);
+        }
         command.args(["-fps_mode", "passthrough", "-enc_time_base", &self.pipe_time_base().to_string()]);
         if matches!(self.container, Container::Mp4 | Container::Mov) {
             command.args(["-movflags", "+faststart"]);
@@ -159,6 +163,10 @@ impl Recipe<'_> {
                     command.args(["-strict", "experimental"]);
                 }
                 _ => {}
+            }
+            if stream.kind == Kind::Subtitle && self.cut.is_some() {
+                // Those from between the key frame before the cut and the cut: all streams would begin with them.
+                command.args([&format!("-bsf:s:{count}"), r"noise=drop=lt(pts\,0)"]);
             }
             if stream.kind == Kind::Audio && self.cut.is_some() {
                 // Packets before the cut are left out instead of being hidden by an edit list.

@@ -365,6 +365,52 @@ fn a_part_begins_where_asked_and_is_as_long_as_asked() {
     assert!(line.contains("--start 9") && line.contains("4.0"), "{line}");
 }
 
+/// Of the subtitles and chapters, those of the part, at its times: what is said before it would begin the result.
+#[test]
+fn a_part_has_its_own_subtitles_and_chapters() {
+    if !ffmpeg_is_there("subtitles of a part") {
+        return;
+    }
+    let studio = Studio::new();
+    clip_with_sound(&studio, "plain.mkv", "testsrc=s=64x48:r=25:d=6", "-g 200");
+    let lines = [(200, "Hello"), (1500, "World"), (4500, "Later")].map(|(at, word)| {
+        format!(
+            "0\n00:00:0{0},{1:03} --> 00:00:0{0},{2:03}\n{word}\n\n",
+            at / 1000,
+            at % 1000,
+            at % 1000 + 400
+        )
+    });
+    studio.write("words.srt", lines.concat().as_bytes());
+    studio.write(
+        "names.txt",
+        b";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=One\n\
+          [CHAPTER]\nTIMEBASE=1/1000\nSTART=2000\nEND=6000\ntitle=Two\n",
+    );
+    ffmpeg(
+        &studio,
+        "-i plain.mkv -i words.srt -i names.txt -map 0 -map 1 -map_metadata 2 -c copy -c:s srt source.mkv",
+    );
+    for result in ["out.mkv", "out.mp4"] {
+        paint(&studio, "source.mkv", result, &["--start", "1", "--duration", "2", "--strength", "0"]);
+        let told = probe(&studio.path(result), "format=duration:packet=codec_type,pts_time");
+        let packets = told["packets"].as_array().unwrap();
+        let first = |kind: &str| {
+            let packet = packets.iter().find(|packet| packet["codec_type"] == kind).unwrap();
+            packet["pts_time"].as_str().unwrap().parse::<f64>().unwrap()
+        };
+        assert!(first("video") < 0.05, "{result}: {}", first("video"));
+        let words = ffmpeg(&studio, &format!("-i {result} -map 0:s -f srt -")).stdout;
+        let words = String::from_utf8(words).unwrap();
+        assert!(!words.contains("Hello") && !words.contains("Later"), "{result}: {words}");
+        let begins = words.split_once("00:00:00,").and_then(|(_, rest)| rest[..3].parse::<f64>().ok());
+        // To within a frame and what Matroska moves all streams by.
+        assert!((begins.unwrap() - 500.0).abs() < 70.0, "{result}: {words}");
+        let seconds: f64 = told["format"]["duration"].as_str().unwrap().parse().unwrap();
+        assert!((seconds - 2.0).abs() < 0.1, "{result}: {seconds} seconds");
+    }
+}
+
 /// Recordings put one behind the other with `cat`, as people do with .ts and .vob: the clock begins anew in the middle.
 #[test]
 fn joined_recordings_follow_one_another() {
