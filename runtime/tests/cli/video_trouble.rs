@@ -183,6 +183,29 @@ mod on_unix {
         assert!(!studio.files().iter().any(|name| name.contains(".part")));
     }
 
+    /// `kill`, and a terminal that is closed: as Ctrl-C.
+    #[test]
+    fn whatever_ends_it_leaves_no_half_file() {
+        if !ffmpeg_is_there("kill") {
+            return;
+        }
+        for signal in ["-TERM", "-HUP"] {
+            let studio = Studio::new();
+            let child = started(&studio);
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().expect("kill ran").success());
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(130),
+                "{signal}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert!(!shown(&studio.path("out.mp4")).times.is_empty(), "{signal}");
+            assert!(!studio.files().iter().any(|name| name.contains(".part")), "{signal}");
+        }
+    }
+
     #[test]
     fn a_second_ctrl_c_leaves_nothing() {
         if !ffmpeg_is_there("second Ctrl-C") {

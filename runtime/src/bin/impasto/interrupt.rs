@@ -31,8 +31,11 @@ pub fn install() {
     });
 }
 
-/// From here on each Ctrl-C calls `pressed` with how many there have been; the third ends the process.
+/// From here on each Ctrl-C calls `pressed` with how many there have been; the third ends the process. `kill` and a
+/// terminal that is closed count as one: these jobs run long, and what they have begun to write would stay.
 pub fn install_counted(pressed: impl Fn(u32) + Send + 'static) {
+    #[cfg(unix)]
+    take_endings_for_ctrl_c();
     let mut count = 0;
     let _ = ctrlc::set_handler(move || {
         count += 1;
@@ -41,6 +44,27 @@ pub fn install_counted(pressed: impl Fn(u32) + Send + 'static) {
         }
         pressed(count);
     });
+}
+
+/// Makes SIGTERM and SIGHUP what Ctrl-C is, but for one that is ignored, as SIGHUP is under `nohup`.
+#[cfg(unix)]
+fn take_endings_for_ctrl_c() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+
+    extern "C" fn pass_on(_: i32) {
+        let _ = raise(Signal::SIGINT);
+    }
+    let passing = SigAction::new(SigHandler::Handler(pass_on), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler only calls `raise`, which is among what a handler may call.
+        let before = unsafe { sigaction(signal, &passing) };
+        if let Ok(before) = before
+            && matches!(before.handler(), SigHandler::SigIgn)
+        {
+            // SAFETY: what was in force before.
+            let _ = unsafe { sigaction(signal, &before) };
+        }
+    }
 }
 
 /// Whether Ctrl-C has been pressed since [`install_lenient`].

@@ -24,20 +24,20 @@ impl Say {
 
     /// An error, with its causes, in one line.
     pub fn error(self, error: &anyhow::Error) {
-        eprintln!("impasto: {}", one_line(error));
+        tell(format_args!("impasto: {}", one_line(error)));
     }
 
     /// What a person wants to know of a job that went well.
     pub fn note(self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell(format_args!("{text}"));
         }
     }
 
     /// What only `--verbose` shows: one line.
     pub fn detail(self, text: &str) {
         if self.verbose {
-            eprintln!("{}", printable(text));
+            tell(format_args!("{}", printable(text)));
         }
     }
 
@@ -82,6 +82,11 @@ impl Say {
         }
         bar
     }
+}
+
+/// One line on standard error; nothing where nobody listens any more (a terminal that was closed, a broken pipe).
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A value as one line of JSON.
