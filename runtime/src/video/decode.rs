@@ -11,6 +11,9 @@ use super::probe::Source;
 use super::time::Ratio;
 use crate::Frame;
 
+/// Whole frames, as many as before and at the same times, of those that are two fields; others stay as they are.
+const WHOLE_FRAMES: &str = "bwdif=mode=send_frame:deint=interlaced";
+
 /// An ffmpeg that decodes a source into a pipe.
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -58,6 +61,9 @@ impl Decoder {
         command.args(INPUT_PROTOCOLS).arg("-i").arg(file_argument(source.path()));
         let video = &source.video;
         let mut filters = video.color.yuv_to_rgb(video.coded_size(), size);
+        if video.interlaced {
+            filters = format!("{WHOLE_FRAMES},{filters}");
+        }
         if let Some(start) = start.filter(|_| !source.seeks_exactly()) {
             filters = format!("trim=start={:.6},{filters}", start - zero);
         }

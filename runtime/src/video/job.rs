@@ -308,6 +308,9 @@ impl<'a> Job<'a> {
                 video.pixel_format
             ));
         }
+        if video.interlaced {
+            notes.push("interlaced source: its fields are made into whole frames".to_string());
+        }
         if flow.dropped > 0 {
             let reason = match self.container {
                 Container::Gif => ".gif counts hundredths of a second",

@@ -50,6 +50,8 @@ pub struct VideoStream {
     pub frame_rate: Option<Ratio>,
     /// How far the display matrix turns it, in degrees counterclockwise; undone on decoding.
     pub rotation: i32,
+    /// Whether its frames are two fields of lines each, taken one after the other; made into whole frames on decoding.
+    pub interlaced: bool,
     /// Title, language and such.
     pub tags: Vec<(String, String)>,
     /// Its packets, counted.
@@ -324,6 +326,8 @@ struct ToldStream {
     color_primaries: Option<String>,
     color_transfer: Option<String>,
     #[serde(default)]
+    field_order: String,
+    #[serde(default)]
     time_base: String,
     start_pts: Option<i64>,
     duration_ts: Option<i64>,
@@ -406,6 +410,9 @@ impl ToldStream {
             time_base,
             frame_rate: sensible_rate(&self.avg_frame_rate, &self.r_frame_rate),
             rotation,
+            // DV's header does not say so; its frames do.
+            interlaced: matches!(self.field_order.as_str(), "tt" | "bb" | "tb" | "bt")
+                || self.codec_name == "dvvideo",
             tags,
             // The end that the container tells, until the packets are counted.
             packets: Packets {

@@ -437,6 +437,30 @@ fn joined_recordings_follow_one_another() {
     }
 }
 
+/// The fields of a frame show two moments; painted as one picture, each moving edge would be a comb.
+#[test]
+fn fields_become_whole_frames() {
+    if !ffmpeg_is_there("interlaced video") {
+        return;
+    }
+    let studio = Studio::new();
+    // Stripes that move by four pixels from one field to the next.
+    let stripes = "-f lavfi -i nullsrc=s=96x64:r=50:d=1,geq=lum=128+100*sin((X-4*N)/8):cb=128:cr=128";
+    let fields = "tinterlace=interleave_bottom -c:v libx264 -x264-params bff=1 -qp 4";
+    ffmpeg(&studio, &format!("{stripes} -vf {fields} fields.mp4"));
+    let first = "select=not(mod(n\\,2)) -r 25 -c:v libx264 -qp 4";
+    ffmpeg(&studio, &format!("{stripes} -vf {first} whole.mp4"));
+    let said = paint(&studio, "fields.mp4", "out.mp4", &["--strength", "0"]);
+    assert!(said.contains("interlaced"), "{said}");
+    assert_same_times(&studio.path("out.mp4"), &studio.path("fields.mp4"), EXACT);
+    assert_eq!(
+        probe(&studio.path("out.mp4"), "stream=field_order")["streams"][0]["field_order"],
+        "progressive"
+    );
+    let luma = |name: &str| psnr(&studio.path(name), &studio.path("whole.mp4"), "null");
+    assert!(luma("out.mp4") > luma("fields.mp4") + 3.0, "{} dB, {} dB", luma("out.mp4"), luma("fields.mp4"));
+}
+
 #[test]
 fn sizes_and_views_are_as_asked_and_the_report_tells_them() {
     if !ffmpeg_is_there("video report") {
