@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use impasto_checkpoints::temporary_beside;
 use tempfile::TempPath;
 
-use super::container::{Codec, Container, VideoEncoder};
+use super::container::{Codec, Container, VideoEncoder, WRITABLE};
 use super::decode::{Decoder, Frames, failed};
 use super::encode::{Cut, Encoder, Recipe, cut_copy};
 use super::error::VideoError;
@@ -93,7 +93,7 @@ impl<'a> Job<'a> {
     /// Checks that the result can be made.
     ///
     /// # Errors
-    /// [`VideoError::Output`] for an extension that is no container, [`VideoError::Option`] for a codec or quality
+    /// [`VideoError::Output`] for an extension that is no container, and for a folder, [`VideoError::Option`] for a codec or quality
     /// that is not to be had, or a start after the source's end.
     pub fn new(
         tools: &'a Tools,
@@ -102,6 +102,12 @@ impl<'a> Job<'a> {
         options: VideoOptions,
     ) -> Result<Self, VideoError> {
         let container = Container::from_path(output)?;
+        if output.is_dir() {
+            return Err(VideoError::Output {
+                path: output.display().to_string(),
+                reason: format!("is a folder; expected the name of a file ({WRITABLE})"),
+            });
+        }
         let encoder = VideoEncoder::choose(tools, container, options.codec, options.quality)?;
         let length = source.video.end_seconds().map(|end| end - source.start_seconds);
         if let (Some(start), Some(length)) = (options.start, length)

@@ -122,6 +122,12 @@ impl Source {
     pub(super) fn look(tools: &Tools, path: &Path) -> Result<Self, VideoError> {
         let unreadable = |source| VideoError::Io { action: "read", path: path.to_path_buf(), source };
         let wrong = |reason: String| VideoError::Source { path: path.display().to_string(), reason };
+        if path.as_os_str() == "-" && !path.exists() {
+            return Err(wrong(
+                "standard input, and a video is read more than once; expected a video file; hint: save it to one"
+                    .to_string(),
+            ));
+        }
         // Before it is opened: a pipe with nobody at its other end would be waited for.
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.is_dir() {

@@ -21,11 +21,13 @@ fn results_that_cannot_be_are_refused() {
     let studio = Studio::new();
     clip_with_sound(&studio, "in.mp4", "testsrc=s=64x48:r=25:d=1", "");
     studio.write("there.mp4", b"precious");
+    std::fs::create_dir(studio.path("folder.mp4")).unwrap();
     for (args, expected) in [
         (&["-o", "out.avi"][..], &["out.avi", ".webm"][..]),
         (&["-o", "out"], &["out", ".mp4"]),
         (&["-o", "there.mp4"], &["there.mp4", "--overwrite"]),
         (&["-o", "nowhere/out.mp4"], &["nowhere/out.mp4", "No such file"]),
+        (&["-o", "folder.mp4", "--overwrite"], &["folder.mp4", "is a folder"]),
         (&["-o", "out.mov", "--codec", "vp9"], &["--codec vp9", ".mov", "h264"]),
         (&["-o", "out.gif", "--quality", "20"], &["--quality", ".gif"]),
         (&["-o", "out.mp4", "--quality", "60"], &["--quality 60", "51"]),
@@ -33,6 +35,7 @@ fn results_that_cannot_be_are_refused() {
     ] {
         refused(&studio, &[&["in.mp4"], args].concat(), expected);
     }
+    refused(&studio, &["-", "-o", "out.mp4"], &["standard input", "hint"]);
     let usage = |args: &[&str]| {
         let output =
             studio.impasto(&["video", "in.mp4", "--model", "m", "-o", "o.mp4"]).args(args).output().unwrap();
@@ -53,12 +56,14 @@ fn of_a_source_that_breaks_off_the_rest_is_painted() {
     let studio = Studio::new();
     clip_with_sound(&studio, "whole.mp4", "testsrc=s=160x120:r=25:d=4", "-g 10 -movflags +faststart");
     let whole = std::fs::read(studio.path("whole.mp4")).unwrap();
-    studio.write("cut.mp4", &whole[..whole.len() * 2 / 3]);
-    let mut command = studio.impasto(&["video", "--model", "style.safetensors", "cut.mp4", "-o", "out.mp4"]);
+    // A terminal would obey the name where that may be one.
+    let name = if cfg!(windows) { "cut.mp4" } else { "cut\u{1b}[31m.mp4" };
+    studio.write(name, &whole[..whole.len() * 2 / 3]);
+    let mut command = studio.impasto(&["video", "--model", "style.safetensors", name, "-o", "out.mp4"]);
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("cut.mp4: ffmpeg complained"), "{text}");
+    assert!(text.contains(".mp4: ffmpeg complained") && !text.contains('\u{1b}'), "{text}");
     let frames = super::media::shown(&studio.path("out.mp4")).times.len();
     assert!((10..100).contains(&frames), "{frames} frames");
 }

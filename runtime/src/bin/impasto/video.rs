@@ -13,7 +13,7 @@ use crate::args::VideoArgs;
 use crate::choice::{engine_options, open_stylizer};
 use crate::files::refuse_existing;
 use crate::interrupt;
-use crate::say::{Say, json_line, print};
+use crate::say::{Say, json_line, print, printable};
 
 /// What Ctrl-C asks for: once, to end with what there is; twice, to leave nothing.
 static STOP: Stop = Stop::new();
@@ -62,7 +62,7 @@ pub fn run(args: VideoArgs, say: Say) -> Result<ExitCode> {
         result => result?,
     };
     for note in &report.notes {
-        say.note(&format!("note: {note}"));
+        say.note(&printable(&format!("note: {note}")));
     }
     if args.result.json {
         print(json_line(&in_json(&report, &args.output, &stylizer.metadata().name))?)?;
