@@ -66,6 +66,9 @@ fn what_cannot_be_opened_is_one_clear_line() {
         let line = failure(&mut studio.impasto(&[&QUICK[..], &["--source", source, "--no-window"]].concat()));
         assert!(line.contains(expected), "{source}: {line}");
     }
+    let record = ["--source", "test", "--no-window", "--record", "--folder", "photo.png"];
+    let line = failure(&mut studio.impasto(&[&QUICK[..], &record].concat()));
+    assert!(line.contains("--folder photo.png"), "{line}");
     let model = ["webcam", "--model", "none.safetensors", "--source", "test", "--no-window"];
     assert!(failure(&mut studio.impasto(&model)).contains("none.safetensors"));
     #[cfg(target_os = "linux")]
