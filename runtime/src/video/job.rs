@@ -93,8 +93,8 @@ impl<'a> Job<'a> {
     /// Checks that the result can be made.
     ///
     /// # Errors
-    /// [`VideoError::Output`] for an extension that is no container, and for a folder, [`VideoError::Option`] for a codec or quality
-    /// that is not to be had, or a start after the source's end.
+    /// [`VideoError::Output`] for an extension that is no container, and for a folder; [`VideoError::Option`] for a
+    /// codec or quality that is not to be had, or a start after the source's end.
     pub fn new(
         tools: &'a Tools,
         source: &'a Source,

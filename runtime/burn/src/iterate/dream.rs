@@ -95,7 +95,8 @@ pub struct Octave {
 /// The objective is `Σ weight · energy / energy of the picture itself at this size`: the sum of the weights before
 /// anything is done, twice that when all layers' energies have doubled. A layer's energy is the mean of its
 /// squared features (Google's script climbs the same, unscaled); with a guide, the mean product with the guide's
-/// most similar position. Layers that see nothing at some size are left out there. A step adds `step_size · gradient / mean |gradient|` and clamps to 0..255.
+/// most similar position. Layers that see nothing at some size are left out there. A step adds
+/// `step_size · gradient / mean |gradient|` and clamps to 0..255.
 ///
 /// # Errors
 /// Those of [`check`](crate::device::check); unknown layers and channels, weights that are negative, a picture or guide

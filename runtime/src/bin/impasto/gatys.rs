@@ -72,8 +72,8 @@ pub fn run(args: GatysArgs, say: Say) -> Result<ExitCode> {
     Ok(journal.exit_code())
 }
 
-/// What is said of a job that will not fit, as far as that can be known: the system ends it when it gets there, which may
-/// be at the last scale, hours from now.
+/// What is said of a job that will not fit, as far as that can be known: the system ends it when it gets there, which
+/// may be at the last scale, hours from now.
 fn too_large(needed: u64, free: u64, longer: usize) -> Option<String> {
     let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     let fits = longer as f64 * (free as f64 / needed.max(1) as f64).sqrt();

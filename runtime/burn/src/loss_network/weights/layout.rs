@@ -65,8 +65,8 @@ pub(super) fn recognize(mut tensors: Tensors, preferred: Option<LossNetworkKind>
 }
 
 /// Whether these are Simonyan & Zisserman's VGG16 or VGG19, whose values were copied into torchvision's layout
-/// (github.com/jcjohnson/pytorch-vgg: `vgg16-00b39a1b.pth`, `vgg19-d01eb7cb.pth`, which neural-style-pt saves anew). They see
-/// BGR 0..255 as ever; nothing but the values tells.
+/// (github.com/jcjohnson/pytorch-vgg: `vgg16-00b39a1b.pth`, `vgg19-d01eb7cb.pth`, which neural-style-pt saves anew).
+/// They see BGR 0..255 as ever; nothing but the values tells.
 fn are_the_authors(tensors: &Tensors) -> bool {
     /// How conv1_1's kernels (OIHW, blue first) and biases begin.
     const AUTHORS: [([f32; 3], [f32; 3]); 2] = [

@@ -18,8 +18,8 @@ pub(in crate::engine::fast) const REACH: usize = PATCH + 2;
 /// Points: products per patch and pair of channels.
 pub(in crate::engine::fast) const POINTS: usize = REACH * REACH;
 
-/// `Bᵀ d` for one line. Where all of `d` are equal, all but one result are exactly zero: what cancels is either exact or
-/// rounded alike.
+/// `Bᵀ d` for one line. Where all of `d` are equal, all but one result are exactly zero: what cancels is either exact
+/// or rounded alike.
 ///
 /// # Safety
 /// The instruction set of `V`.
