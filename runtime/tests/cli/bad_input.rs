@@ -51,6 +51,10 @@ fn outputs_that_cannot_be_are_refused() {
     stylize(&["photo.png", "-o", "style.safetensors/out.png"], &["style.safetensors"]);
     stylize(&["photo.png", "photo.png", "-o", "-"], &["standard output"]);
     stylize(&["photo.png", "-o", "-", "--json"], &["--json"]);
+    // Painting again and again: what can be read or written once only, and a painting of a painting of a painting.
+    stylize(&["-", "-o", "o.png", "--watch"], &["--watch", "standard input"]);
+    stylize(&["photo.png", "-o", "-", "--watch"], &["--watch", "standard input and output"]);
+    stylize(&["photo.png", "-o", "./photo.png", "--watch", "--overwrite"], &["photo.png", "--watch", "hint"]);
     if cfg!(not(any(feature = "cuda", feature = "wgpu"))) {
         stylize(&["photo.png", "-o", "o.png", "--device", "cuda"], &["cuda", "hint"]);
     }

@@ -172,3 +172,43 @@ fn watching_repaints_when_the_model_changes() {
     child.wait().unwrap();
     assert_ne!(first, second);
 }
+
+/// Only what it painted itself is painted over, not what was there before.
+#[test]
+fn watching_leaves_files_that_were_there_before_it() {
+    use std::time::{Duration, Instant, SystemTime};
+    let studio = Studio::new();
+    studio.picture("in/a.png", 9, 9);
+    studio.picture("in/b.png", 9, 9);
+    std::fs::create_dir(studio.path("out")).unwrap();
+    studio.write("out/a.png", b"somebody's work");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_impasto"))
+        .current_dir(studio.path(""))
+        .args(["stylize", "--model", "style.safetensors", "in", "-o", "out", "--watch", "-q"])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // b comes after a: once it has changed, a has been looked at too.
+    let mut painted = Vec::new();
+    for seed in 2..5 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let now = std::fs::read(studio.path("out/b.png")).unwrap_or_default();
+            if !now.is_empty() && now != painted {
+                painted = now;
+                break;
+            }
+            assert!(Instant::now() < deadline, "nothing was painted");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let network = small_model().architecture().clone();
+        let other = impasto::checkpoints::StyleModel::random(network, seed).unwrap();
+        other.save(studio.path("style.safetensors")).unwrap();
+        // A coarse clock must not hide the change.
+        let file = std::fs::File::options().write(true).open(studio.path("style.safetensors")).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(5 * seed)).unwrap();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(std::fs::read(studio.path("out/a.png")).unwrap(), b"somebody's work");
+}

@@ -116,6 +116,12 @@ impl Pair {
         }
     }
 
+    /// Whether the painting takes its picture's place.
+    pub fn is_in_place(&self) -> bool {
+        let (Source::File(source), Target::File(target)) = (&self.source, &self.target) else { return false };
+        matches!((fs::canonicalize(source), fs::canonicalize(target)), (Ok(source), Ok(target)) if source == target)
+    }
+
     /// The output as the user would name it.
     pub fn output_name(&self) -> String {
         match &self.target {

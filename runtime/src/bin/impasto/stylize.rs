@@ -1,5 +1,6 @@
 //! `impasto stylize`: pictures in, paintings out.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +27,8 @@ pub struct Job {
     plan: Plan,
     stylizer: Stylizer,
     model_file: Option<PathBuf>,
+    /// When the model file was written last before it was read.
+    model_time: Option<SystemTime>,
     engine: StylizerOptions,
     paint: PaintOptions,
     decode: DecodeOptions,
@@ -53,6 +56,11 @@ impl Job {
         if args.inputs.iter().filter(|input| *input == Path::new("-")).count() > 1 {
             bail!("-: standard input holds one picture; give - once");
         }
+        if args.watch && args.inputs.iter().chain([&args.output]).any(|path| path == Path::new("-")) {
+            bail!(
+                "-: --watch paints the same pictures again, which standard input and output cannot; give files"
+            );
+        }
         let format = args.files.format;
         let plan = files::plan(&args.inputs, &args.output, format.map(Format::extension))?;
         for pair in &plan.pairs {
@@ -60,13 +68,19 @@ impl Job {
             if let (Target::File(path), None) = (&pair.target, format) {
                 Format::from_path(path)?;
             }
+            if args.watch && pair.is_in_place() {
+                let name = pair.input_name();
+                bail!("{name}: --watch would paint its own painting again; hint: give another OUT");
+            }
         }
         let engine = engine_options(&args.engine);
+        let model_time = args.style.model.as_deref().and_then(modified);
         let stylizer = open_stylizer(&args.style, engine)?;
         Ok(Job {
             plan,
             stylizer,
             model_file: args.style.model,
+            model_time,
             engine,
             paint: PaintOptions {
                 size: args.size.map(|size| size as usize),
@@ -90,15 +104,15 @@ impl Job {
         interrupt::install();
         match self.model_file.clone().filter(|_| self.watch) {
             Some(file) => self.watch(&file),
-            None => self.run_once(),
+            None => self.run_once(&mut HashSet::new()),
         }
     }
 
     /// Paints, then again whenever the model file has changed. Only Ctrl-C or an error ends it.
     fn watch(&mut self, file: &Path) -> Result<ExitCode> {
-        let mut seen = modified(file);
-        self.run_once()?;
-        self.overwrite = true; // what is there now is our own
+        let mut seen = self.model_time;
+        let mut ours = HashSet::new();
+        self.run_once(&mut ours)?;
         self.say.note(&format!("watching {} (Ctrl-C ends it)", file.display()));
         loop {
             std::thread::sleep(WATCH_EVERY);
@@ -111,7 +125,7 @@ impl Job {
             match StyleModel::load(file).map_err(Into::into).and_then(|m| Stylizer::new(&m, self.engine)) {
                 Ok(stylizer) => {
                     self.stylizer = stylizer;
-                    self.run_once()?;
+                    self.run_once(&mut ours)?;
                     self.say.note(&format!("painted again with {}", file.display()));
                 }
                 Err(error) => self.say.error(&error.into()),
@@ -119,7 +133,8 @@ impl Job {
         }
     }
 
-    fn run_once(&self) -> Result<ExitCode> {
+    /// Paints each picture once. `ours` are the files that this run has written, and may write again.
+    fn run_once(&self, ours: &mut HashSet<PathBuf>) -> Result<ExitCode> {
         let single = self.plan.pairs.len() == 1 && self.plan.failed.is_empty();
         let bar = self.say.progress(self.plan.pairs.len());
         let started = Instant::now();
@@ -130,7 +145,7 @@ impl Job {
         }
         for pair in &self.plan.pairs {
             bar.set_message(pair.input_name());
-            match self.paint_one(pair, &bar) {
+            match self.paint_one(pair, ours, &bar) {
                 Ok(done) => {
                     self.say.detail(&format!(
                         "{} → {}  {}×{}  {:.2} s",
@@ -176,9 +191,10 @@ impl Job {
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn paint_one(&self, pair: &Pair, pictures: &ProgressBar) -> Result<Painted> {
+    fn paint_one(&self, pair: &Pair, ours: &mut HashSet<PathBuf>, pictures: &ProgressBar) -> Result<Painted> {
         let started = Instant::now();
-        pair.target.refuse_existing(self.overwrite)?; // before the work, not after it
+        let is_ours = matches!(&pair.target, Target::File(path) if ours.contains(path));
+        pair.target.refuse_existing(self.overwrite || is_ours)?; // before the work, not after it
         let picture = pair.source.read(&self.decode)?;
         let bar = self.say.painting(self.paint.seen_pixels(picture.width(), picture.height()));
         let report = |done: f64| {
@@ -195,6 +211,9 @@ impl Job {
         let picture = picture?;
         let (width, height) = (picture.frame.width(), picture.frame.height());
         pair.target.write(&picture, self.format, &self.encode)?;
+        if let Target::File(path) = &pair.target {
+            ours.insert(path.clone());
+        }
         Ok(Painted { width, height, seconds: started.elapsed().as_secs_f64() })
     }
 }
