@@ -30,21 +30,28 @@ pub fn write_atomically(
 /// A temporary file in the folder of `path`, from where it can be renamed into place; gone when it is dropped.
 ///
 /// # Errors
-/// Whatever creating it reports.
+/// Whatever creating it reports; [`io::ErrorKind::InvalidInput`] when `path` is a device or a pipe: renaming would not
+/// write to it, but put a file in its place (root would lose `/dev/null`).
 pub fn temporary_beside(path: &Path, suffix: &str) -> io::Result<NamedTempFile> {
+    if is_special(path) {
+        let reason = "it is a device or a pipe, expected the name of a file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
     builder.prefix(".impasto-").suffix(suffix);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // tempfile's own default is 0600, which would make every result private; the umask still applies.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
+    // Opened as any new file is: tempfile's own way would make every result private (0600), and put the temporary name
+    // into errors.
+    builder.make_in(folder, |path| File::options().read(true).write(true).create_new(true).open(path))
+}
+
+/// Is there something that is neither a file nor a folder, or a link to an open file of a process (`/dev/stdout`)?
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+        || path.read_link().is_ok_and(|to| to.starts_with("/proc"))
 }
 
 #[cfg(test)]
@@ -63,5 +70,37 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_is_the_system_s_own_without_a_temporary_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_atomically(&folder.path().join("missing/a"), |_| Ok(())).unwrap_err();
+        assert!(error.raw_os_error().is_some(), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_pipes_and_links_to_open_files_are_not_replaced() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let pipe = path("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        symlink("/dev/null", path("null")).unwrap();
+        symlink("/proc/self/fd/1", path("stdout")).unwrap();
+        for name in ["pipe", "null", "stdout"] {
+            let before = path(name).symlink_metadata().unwrap().file_type();
+            let error = write_atomically(&path(name), |file| file.write_all(b"new")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
+            assert_eq!(path(name).symlink_metadata().unwrap().file_type(), before, "{name}");
+        }
+        assert!(pipe.metadata().unwrap().file_type().is_fifo());
+        // An ordinary file behind a link is no matter: the link gives way to the result.
+        std::fs::write(path("file"), b"old").unwrap();
+        symlink("file", path("link")).unwrap();
+        write_atomically(&path("link"), |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(path("link")).unwrap(), b"new");
+        assert_eq!(std::fs::read(path("file")).unwrap(), b"old");
     }
 }
