@@ -131,9 +131,16 @@ fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat, RuntimeError> {
     }
     match image::guess_format(bytes) {
         Ok(format) if format.reading_enabled() => Ok(format),
-        Ok(format) => Err(not_a_picture(name, format!("{} files are not read", format_name(format)))),
+        Ok(format) => Err(not_read(name, &format_name(format))),
+        Err(_) if is_heif(bytes) => Err(not_read(name, "HEIC")),
         Err(_) => Err(not_a_picture(name, "not a picture".into())),
     }
+}
+
+/// Is this a phone's picture in HEVC? (ISO/IEC 23008-12, the brands of its first box.)
+fn is_heif(bytes: &[u8]) -> bool {
+    const BRANDS: [&[u8; 4]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
+    bytes.get(4..8) == Some(b"ftyp") && BRANDS.iter().any(|brand| bytes.get(8..12) == Some(&brand[..]))
 }
 
 fn decode(
@@ -153,6 +160,14 @@ fn decode(
         }
         Ok(())
     };
+    if format == ImageFormat::Tiff && begins_with_preview(bytes) == Some(true) {
+        return Err(RuntimeError::Picture {
+            path: name.to_string(),
+            reason: "its first picture is a small preview of another, as in the raw files of cameras, which are not \
+                     read; expected a developed picture; hint: save it as JPEG or PNG"
+                .to_string(),
+        });
+    }
     // The PNG decoder refuses the largest sizes for reasons of its own before it can be asked for them.
     if let (ImageFormat::Png, Some((width, height))) = (format, png_size(bytes)) {
         check(width, height, 1)?;
@@ -202,6 +217,38 @@ fn decode(
 fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let side = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     Some((side(16)?, side(20)?))
+}
+
+/// Whether a TIFF's first picture is a reduced version of another one in the file: raw files (DNG, NEF, ARW) are TIFFs
+/// that begin so. (TIFF 6.0, pages 14 and 36: NewSubfileType, bit 0; the others are in further directories, or in those
+/// that SubIFDs names.) `None` where the file is too short to say, or not the classic kind.
+fn begins_with_preview(tiff: &[u8]) -> Option<bool> {
+    const NEW_SUBFILE_TYPE: u16 = 254;
+    const SUB_IFDS: u16 = 330;
+    let little = tiff.starts_with(b"II*\0");
+    if !little && !tiff.starts_with(b"MM\0*") {
+        return None;
+    }
+    let short = |at: usize| {
+        let bytes = *tiff.get(at..)?.first_chunk()?;
+        Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    };
+    let long = |at: usize| {
+        let bytes = *tiff.get(at..)?.first_chunk()?;
+        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    };
+    let directory = long(4)? as usize;
+    let entries = directory.checked_add(2)?;
+    let end = entries.checked_add(usize::from(short(directory)?) * 12)?;
+    let (mut is_reduced, mut has_others) = (false, long(end).is_some_and(|next| next != 0));
+    for entry in (entries..end).step_by(12) {
+        match short(entry)? {
+            NEW_SUBFILE_TYPE => is_reduced = long(entry + 8)? & 1 == 1,
+            SUB_IFDS => has_others = true,
+            _ => {}
+        }
+    }
+    Some(is_reduced && has_others)
 }
 
 /// A TIFF's profile, by a decoder of its own: one that `ImageReader` has set limits on refuses tags of more
@@ -287,6 +334,16 @@ fn not_a_picture(name: &str, found: String) -> RuntimeError {
     RuntimeError::Picture {
         path: name.to_string(),
         reason: format!("{found}; expected a {READABLE_FORMATS} picture"),
+    }
+}
+
+/// A picture, but of a format that is not read.
+fn not_read(name: &str, format: &str) -> RuntimeError {
+    RuntimeError::Picture {
+        path: name.to_string(),
+        reason: format!(
+            "{format} files are not read; expected a {READABLE_FORMATS} picture; hint: save it as JPEG or PNG"
+        ),
     }
 }
 

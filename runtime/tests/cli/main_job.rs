@@ -3,7 +3,7 @@
 use impasto::Stylizer;
 use impasto::picture::{DecodeOptions, Picture};
 
-use super::support::{Studio, small_model};
+use super::support::{Studio, failure, small_model};
 
 fn open(studio: &Studio, name: &str) -> Picture {
     Picture::open(studio.path(name), &DecodeOptions::default()).expect("a painting")
@@ -211,4 +211,35 @@ fn watching_leaves_files_that_were_there_before_it() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(std::fs::read(studio.path("out/a.png")).unwrap(), b"somebody's work");
+}
+
+/// A phone's card: pictures that are not read are counted, what is hidden is none.
+#[test]
+fn a_folder_s_pictures_in_other_formats_are_told_and_hidden_files_are_not_looked_at() {
+    let studio = Studio::new();
+    studio.picture("in/a.png", 9, 9);
+    for name in ["in/b.HEIC", "in/c.heic", "in/d.dng"] {
+        studio.write(name, b"of a phone");
+    }
+    studio.write("in/._a.png", b"a resource fork");
+    studio.picture("in/.thumbnails/a.png", 9, 9);
+    let output = studio.stylize(&["in", "-o", "out"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let words = "pictures left out: 1 dng, 2 heic; expected JPEG, PNG, WebP, BMP, TIFF or GIF; hint: ";
+    assert!(text.starts_with(words) && text.lines().count() == 1, "{text}");
+    assert!(studio.files().iter().filter(|name| name.starts_with("out/")).eq(["out/a.png"]));
+    let output = studio.stylize(&["in", "-o", "out", "--overwrite", "--json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let left_out = report["left_out"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
+    assert!(
+        left_out.map(|path| path.replace('\\', "/")).eq(["in/b.HEIC", "in/c.heic", "in/d.dng"]),
+        "{report}"
+    );
+
+    std::fs::remove_file(studio.path("in/a.png")).unwrap();
+    let line = failure(&mut studio.stylize(&["in", "-o", "none"]));
+    assert!(line.contains(&format!("in: nothing to paint in this folder: {words}")), "{line}");
+    let line = failure(&mut studio.stylize(&["in", "-o", "in/"]));
+    assert!(line.contains("in: is OUT too") && line.contains("hint: another OUT, such as in"), "{line}");
 }

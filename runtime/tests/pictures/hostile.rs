@@ -94,17 +94,51 @@ fn a_profile_that_unpacks_to_too_much_does_not() {
 
 #[test]
 fn what_is_no_picture_is_told_what_was_expected() {
-    let cases: [(&[u8], &str); 5] = [
+    let cases: [(&[u8], &str); 6] = [
         (b"", "the file is empty"),
         (b"just some text, in a file called .png\n", "not a picture"),
         (b"\xFF", "not a picture"),
         (b"\0\0\0\x1Cftypavif\0\0\0\0", "AVIF files"),
+        (b"\0\0\0\x1Cftypheic\0\0\0\0mif1heic", "HEIC files"),
         (b"qoif\0\0\0\x01\0\0\0\x01\x03\0", "QOI files"),
     ];
     for (bytes, found) in cases {
         let message = message(read(bytes));
         assert!(message.contains(found), "{message}");
         assert!(message.contains("expected a JPEG, PNG, WebP, BMP, TIFF or GIF picture"), "{message}");
+    }
+}
+
+/// Raw files of cameras are TIFFs that begin with a small picture: that is not what is to be painted.
+#[test]
+fn a_tiff_that_begins_with_a_preview_is_refused() {
+    let whole = fixture_bytes("icc.tiff");
+    let directory = u32::from_le_bytes(*whole[4..].first_chunk().unwrap()) as usize;
+    let count = usize::from(u16::from_le_bytes(*whole[directory..].first_chunk().unwrap()));
+    let entries = &whole[directory + 2..][..count * 12];
+    // The same picture with other entries before its own, and another directory behind.
+    let with = |more: &[(u16, u32)], next: u32| {
+        let mut bytes = whole.clone();
+        bytes[4..8].copy_from_slice(&(whole.len() as u32).to_le_bytes());
+        bytes.extend(((count + more.len()) as u16).to_le_bytes());
+        let mut all: Vec<Vec<u8>> = entries.chunks(12).map(<[u8]>::to_vec).collect();
+        for (tag, value) in more {
+            let head = [tag.to_le_bytes(), 4u16.to_le_bytes()].concat();
+            all.push([&head[..], &1u32.to_le_bytes(), &value.to_le_bytes()].concat());
+        }
+        all.sort_by_key(|entry| u16::from_le_bytes([entry[0], entry[1]]));
+        bytes.extend(all.concat());
+        bytes.extend(next.to_le_bytes());
+        bytes
+    };
+    assert!(whole.starts_with(b"II*\0"));
+    for bytes in [with(&[(254, 1)], directory as u32), with(&[(254, 1), (330, directory as u32)], 0)] {
+        let message = message(read(&bytes));
+        assert!(message.contains("a small preview of another") && message.contains("hint"), "{message}");
+    }
+    // A page of several, and what calls itself reduced and is all there is.
+    for bytes in [with(&[(254, 2)], directory as u32), with(&[(254, 1)], 0), with(&[], directory as u32)] {
+        assert_shows("whole", &read(&bytes).unwrap().frame, &base(), 0);
     }
 }
 

@@ -154,6 +154,11 @@ pub const BAD: &[Bad] = &[
         || b"\0\0\0\x1Cftypavif\0\0\0\0avifmif1".to_vec(),
         &["AVIF files are not read", "expected"],
     ),
+    bad(
+        "a phone's.jpg",
+        || b"\0\0\0\x1Cftypheic\0\0\0\0mif1heic".to_vec(),
+        &["HEIC files are not read; expected a JPEG", "; hint: save it as JPEG or PNG"],
+    ),
     bad("profile.png", || fixture_bytes("srgb.icc"), NO_PICTURE),
     bad("\u{1b}[31mtext\n\u{7}.png", || b"text".to_vec(), &["not a picture"]),
     bad("\u{FFFD}text.png", || b"text".to_vec(), &["not a picture"]),

@@ -1,6 +1,6 @@
 //! Files: the inputs and OUT on the command line become (input, output) pairs, which are read and written here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 #[cfg(feature = "reference")]
 use impasto::checkpoints::temporary_beside;
-use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture};
+use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, READABLE_FORMATS};
 
 use crate::interrupt;
 
@@ -16,6 +16,10 @@ use crate::interrupt;
 const READABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 /// Those of them that are also written.
 const WRITABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "tif", "tiff"];
+
+/// Pictures that folders hold too and that are not read: of phones, cameras and editors.
+const UNREADABLE: &[&str] =
+    &["heic", "heif", "avif", "jxl", "jp2", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2", "psd"];
 
 /// Where a picture comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,11 +135,29 @@ impl Pair {
     }
 }
 
-/// The pairs, and the inputs that could not be looked at.
+/// The pairs, the inputs that could not be looked at, and the pictures in folders whose formats are not read.
 #[derive(Debug, Default)]
 pub struct Plan {
     pub pairs: Vec<Pair>,
     pub failed: Vec<(String, anyhow::Error)>,
+    pub left_out: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// What a person wants to know of the pictures left out, if there are any.
+    pub fn left_out_in_words(&self) -> Option<String> {
+        let mut counts = BTreeMap::new();
+        for extension in self.left_out.iter().filter_map(|path| extension_of(path)) {
+            *counts.entry(extension).or_insert(0) += 1;
+        }
+        let counts: Vec<_> = counts.iter().map(|(extension, count)| format!("{count} {extension}")).collect();
+        (!counts.is_empty()).then(|| {
+            format!(
+                "pictures left out: {}; expected {READABLE_FORMATS}; hint: save them as JPEG or PNG",
+                counts.join(", ")
+            )
+        })
+    }
 }
 
 /// Pairs inputs with outputs.
@@ -150,7 +172,7 @@ pub fn plan(inputs: &[PathBuf], output: &Path, extension: Option<&str>) -> Resul
             bail!("-o -: standard output takes one picture; give one input, or a folder for OUT");
         }
         let source = if is_dash(&inputs[0]) { Source::Stdin } else { Source::File(inputs[0].clone()) };
-        return Ok(Plan { pairs: vec![Pair { source, target: Target::Stdout }], failed: Vec::new() });
+        return Ok(Plan { pairs: vec![Pair { source, target: Target::Stdout }], ..Plan::default() });
     }
     let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
     let into_folder = !one_file || output.is_dir() || trailing_slash;
@@ -167,10 +189,24 @@ pub fn plan(inputs: &[PathBuf], output: &Path, extension: Option<&str>) -> Resul
             };
             plan.pairs.push(Pair { source: Source::Stdin, target: Target::File(target) });
         } else if input.is_dir() {
-            let mut found = Vec::new();
-            walk(input, output, &mut found, &mut plan.failed);
+            if matches!((fs::canonicalize(input), fs::canonicalize(output)), (Ok(from), Ok(to)) if from == to)
+            {
+                bail!(
+                    "{0}: is OUT too, and what lies in OUT is not painted; hint: another OUT, such as {1}",
+                    input.display(),
+                    input.join("painted").display()
+                );
+            }
+            let found = walk(input, output, &mut plan);
             if found.is_empty() && plan.failed.is_empty() {
-                bail!("{}: no pictures in this folder; expected {}", input.display(), READABLE.join(", "));
+                match plan.left_out_in_words() {
+                    Some(words) => bail!("{}: nothing to paint in this folder: {words}", input.display()),
+                    None => bail!(
+                        "{}: no pictures in this folder; expected {}",
+                        input.display(),
+                        READABLE.join(", ")
+                    ),
+                }
             }
             for path in found {
                 let relative = path.strip_prefix(input).unwrap_or(&path);
@@ -190,8 +226,10 @@ pub fn plan(inputs: &[PathBuf], output: &Path, extension: Option<&str>) -> Resul
     Ok(plan)
 }
 
-/// Pictures below `folder`, sorted, without those below `excluded` (the output, should it lie inside).
-fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut Vec<(String, anyhow::Error)>) {
+/// Pictures below `folder`, sorted, without those below `excluded` (the output, should it lie inside). Hidden files and
+/// folders are passed over: they are thumbnails, trash and resource forks (`._photo.jpg`).
+fn walk(folder: &Path, excluded: &Path, plan: &mut Plan) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     let excluded = fs::canonicalize(excluded).ok();
     // A stack of folders, and the canonical ones seen, so that a loop of links ends.
     let mut waiting = vec![folder.to_path_buf()];
@@ -205,7 +243,7 @@ fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut V
         let entries = match fs::read_dir(&current) {
             Ok(entries) => entries,
             Err(error) => {
-                failed.push((
+                plan.failed.push((
                     current.display().to_string(),
                     anyhow::Error::new(error).context(format!("{}: cannot read", current.display())),
                 ));
@@ -213,16 +251,23 @@ fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut V
             }
         };
         for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let path = entry.path();
+            let has =
+                |extensions: &[&str]| extension_of(&path).is_some_and(|ext| extensions.contains(&&*ext));
             if path.is_dir() {
                 waiting.push(path);
-            } else if extension_of(&path).is_some_and(|ext| READABLE.contains(&ext.as_str())) {
+            } else if has(UNREADABLE) {
+                plan.left_out.push(path);
+            } else if has(READABLE) {
                 // A pipe in a folder may have nobody at its other end: it would be waited for.
                 if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
                     let name = path.display().to_string();
                     let reason =
                         anyhow::anyhow!("{name}: neither a file nor a folder; expected a picture file");
-                    failed.push((name, reason));
+                    plan.failed.push((name, reason));
                 } else {
                     found.push(path);
                 }
@@ -230,6 +275,8 @@ fn walk(folder: &Path, excluded: &Path, found: &mut Vec<PathBuf>, failed: &mut V
         }
     }
     found.sort();
+    plan.left_out.sort();
+    found
 }
 
 fn extension_of(path: &Path) -> Option<String> {

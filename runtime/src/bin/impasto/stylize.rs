@@ -178,6 +178,7 @@ impl Job {
                 "device": self.engine.device.to_string(),
                 "painted": painted,
                 "failed": failed,
+                "left_out": self.plan.left_out.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
             });
             say::print(say::json_line(&report)?)?;
         } else if !single {
@@ -187,6 +188,9 @@ impl Job {
                 failed.len(),
                 started.elapsed().as_secs_f64()
             ));
+        }
+        if let Some(words) = self.plan.left_out_in_words().filter(|_| !self.json) {
+            self.say.note(&words);
         }
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
