@@ -40,12 +40,23 @@ impl Default for PaintOptions {
 }
 
 impl PaintOptions {
-    /// Pixels that the network sees of a picture of this size.
-    pub fn seen_pixels(&self, width: usize, height: usize) -> u64 {
-        let (width, height) = match self.size {
+    /// Width and height that [`paint`] gives a picture of this size.
+    pub fn painted_size(&self, width: usize, height: usize) -> (usize, usize) {
+        let (width, height) = self.resized(width, height);
+        (width.saturating_mul(if self.side_by_side { 2 } else { 1 }), height)
+    }
+
+    /// The size to which a picture is brought before it is painted.
+    fn resized(&self, width: usize, height: usize) -> (usize, usize) {
+        match self.size {
             Some(size) => picture::fit_longer_side(width, height, size),
             None => (width, height),
-        };
+        }
+    }
+
+    /// Pixels that the network sees of a picture of this size.
+    pub fn seen_pixels(&self, width: usize, height: usize) -> u64 {
+        let (width, height) = self.resized(width, height);
         (width as f64 * height as f64 * f64::from(self.stroke_scale).powi(2)).ceil() as u64
     }
 }
@@ -258,4 +269,23 @@ fn scale_into(
     let scaled = |side: usize| ((side as f32 * scale).round() as usize).max(1);
     seen.reshape(scaled(frame.width()), scaled(frame.height()));
     resizer.resize_into(frame, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use impasto_checkpoints::{Architecture, StyleModel};
+
+    use crate::stylizer::StylizerOptions;
+
+    #[test]
+    fn the_painted_size_is_known_before() {
+        let model = StyleModel::random(Architecture::johnson(1).unwrap(), 1).unwrap();
+        let stylizer = Stylizer::new(&model, StylizerOptions::default()).unwrap();
+        for (size, side_by_side) in [(None, false), (None, true), (Some(10), false), (Some(50), true)] {
+            let options = PaintOptions { size, side_by_side, ..PaintOptions::default() };
+            let painted = paint(&stylizer, Frame::black(37, 21).into(), &options).unwrap();
+            assert_eq!((painted.width(), painted.height()), options.painted_size(37, 21), "{options:?}");
+        }
+    }
 }

@@ -88,6 +88,26 @@ impl Format {
             Format::Tiff => u32::MAX as usize,
         }
     }
+
+    /// Checks that the format can state a picture's size; `name` stands for the file in the message.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Picture`] when a side is longer than 65,535 pixels in a JPEG, 16,384 in a WebP, 2³¹ − 1 in a PNG
+    /// or 2³² − 1 in a TIFF.
+    pub fn check_size(self, width: usize, height: usize, name: &str) -> Result<(), RuntimeError> {
+        let longest = self.longest_side();
+        if width.max(height) <= longest {
+            return Ok(());
+        }
+        let extension = self.extension();
+        Err(RuntimeError::Picture {
+            path: name.to_string(),
+            reason: format!(
+                "{width}×{height} is too large for .{extension}; expected at most {longest} pixels a side; \
+                 hint: write a .png"
+            ),
+        })
+    }
 }
 
 /// How a picture is written.
@@ -148,18 +168,12 @@ impl Picture {
     }
 
     fn check_size(&self, format: Format, name: &str) -> Result<(), RuntimeError> {
-        let (width, height, longest) = (self.width(), self.height(), format.longest_side());
-        let failed = |reason| Err(RuntimeError::Picture { path: name.to_string(), reason });
-        if width.max(height) > longest {
-            let extension = format.extension();
-            return failed(format!(
-                "{width}×{height} is too large for .{extension}; expected at most {longest} pixels a side; \
-                 hint: write a .png"
-            ));
-        }
+        let (width, height) = (self.width(), self.height());
+        format.check_size(width, height, name)?;
         match &self.alpha {
             Some(alpha) if alpha.len() != width * height => {
-                failed(format!("an alpha channel of {} bytes; expected {width}×{height}", alpha.len()))
+                let reason = format!("an alpha channel of {} bytes; expected {width}×{height}", alpha.len());
+                Err(RuntimeError::Picture { path: name.to_string(), reason })
             }
             _ => Ok(()),
         }

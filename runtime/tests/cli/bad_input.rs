@@ -67,6 +67,35 @@ fn outputs_that_cannot_be_are_refused() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("goes to already"));
 }
 
+/// That it is not painted first is seen by its not failing there: the activations have nowhere to go.
+#[test]
+fn what_cannot_be_written_is_refused_before_it_is_painted() {
+    let studio = Studio::new();
+    studio.picture("wide.png", 9000, 2);
+    let refused_early = |rest: &[&str], expected: &[&str]| {
+        let args = [&["stylize", "--model", "style.safetensors", "--tile", "4"], rest].concat();
+        let line = failure(studio.impasto(&args).env("IMPASTO_SCRATCH", studio.path("nowhere")));
+        for part in expected {
+            assert!(line.contains(part), "{args:?}: no `{part}` in {line}");
+        }
+    };
+    refused_early(
+        &["wide.png", "-o", "out.webp", "--side-by-side"],
+        &["out.webp: 18000×2 is too large", "hint"],
+    );
+    refused_early(&["wide.png", "-o", "-", "--format", "webp", "--size", "17000"], &["17000×4 is too large"]);
+    refused_early(&["photo.png", "-o", "photo.png/out.png"], &["photo.png/out.png: cannot write"]);
+    #[cfg(target_os = "linux")]
+    {
+        refused_early(&["photo.png", "-o", "/proc/out.png"], &["/proc/out.png: cannot write: "]);
+        std::os::unix::fs::symlink("/dev/null", studio.path("null.png")).unwrap();
+        refused_early(
+            &["photo.png", "-o", "null.png", "--overwrite"],
+            &["null.png: cannot write: it is a device or a pipe, expected the name of a file"],
+        );
+    }
+}
+
 /// A full disk: the old file stays, nothing half is left. Needs root, to mount one.
 #[cfg(target_os = "linux")]
 #[test]

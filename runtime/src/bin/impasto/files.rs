@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-#[cfg(feature = "reference")]
 use impasto::checkpoints::temporary_beside;
 use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, READABLE_FORMATS};
 
@@ -54,9 +53,21 @@ impl Target {
         }
     }
 
+    /// Finds out before the work whether a picture of this size can be written, in `format` or the one that the file's
+    /// name asks for.
+    pub fn prepare(&self, size: (usize, usize), format: Option<Format>) -> Result<()> {
+        let (format, name) = match self {
+            Target::Stdout => (format.unwrap_or(Format::Png), "standard output".to_owned()),
+            Target::File(path) => {
+                (format.map_or_else(|| Format::from_path(path), Ok)?, path.display().to_string())
+            }
+        };
+        format.check_size(size.0, size.1, &name)?;
+        self.check_writable()
+    }
+
     /// Whether a file can be made there: asked before long work, not after it. Folders on the way are made when it is
     /// written; what counts is the last of them that is there.
-    #[cfg(feature = "reference")]
     pub fn check_writable(&self) -> Result<()> {
         let Target::File(path) = self else { return Ok(()) };
         let mut beside = path.as_path();
@@ -66,6 +77,8 @@ impl Target {
         {
             beside = folder;
         }
+        // Where a temporary file can be made, the result can be put; it is gone at once.
+        let _guard = interrupt::writing();
         temporary_beside(beside, ".part").with_context(|| format!("{}: cannot write", path.display()))?;
         Ok(())
     }
@@ -80,19 +93,24 @@ impl Target {
                 out.write_all(&bytes).and_then(|()| out.flush()).context("standard output: cannot write")?;
             }
             Target::File(path) => {
-                if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                    fs::create_dir_all(folder)
-                        .with_context(|| format!("{}: cannot make the folder", folder.display()))?;
-                }
                 let format = match format {
                     Some(format) => format,
                     None => Format::from_path(path)?,
                 };
+                make_folder_of(path)?;
                 let _guard = interrupt::writing();
                 picture.save_as(path, format, encode)?;
             }
         }
         Ok(())
+    }
+}
+
+fn make_folder_of(path: &Path) -> Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => fs::create_dir_all(folder)
+            .with_context(|| format!("{}: cannot make the folder", folder.display())),
+        None => Ok(()),
     }
 }
 

@@ -200,6 +200,7 @@ impl Job {
         let is_ours = matches!(&pair.target, Target::File(path) if ours.contains(path));
         pair.target.refuse_existing(self.overwrite || is_ours)?; // before the work, not after it
         let picture = pair.source.read(&self.decode)?;
+        pair.target.prepare(self.paint.painted_size(picture.width(), picture.height()), self.format)?;
         let bar = self.say.painting(self.paint.seen_pixels(picture.width(), picture.height()));
         let report = |done: f64| {
             let percent = (100.0 * done) as u64;
