@@ -11,6 +11,7 @@ use impasto_checkpoints::write_atomically;
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, EncodingError, SamplingFactor};
 
 use super::Picture;
+use super::alpha::over_white;
 use crate::{Frame, RuntimeError};
 
 /// JPEG quality unless told otherwise.
@@ -256,18 +257,6 @@ fn join_alpha(frame: &Frame, alpha: &[u8]) -> Vec<u8> {
     rgba
 }
 
-/// `colour · alpha + 255 · (1 - alpha)`, rounded.
-fn over_white(frame: &Frame, alpha: &[u8]) -> Vec<u8> {
-    let mut rgb = frame.rgb().to_vec();
-    for (pixel, &opacity) in rgb.chunks_exact_mut(3).zip(alpha) {
-        let opacity = u32::from(opacity);
-        for value in pixel {
-            *value = ((u32::from(*value) * opacity + 255 * (255 - opacity) + 127) / 255) as u8;
-        }
-    }
-    rgb
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,12 +277,6 @@ mod tests {
             assert!(error.starts_with(name) && error.contains(found), "{error}");
             assert!(error.contains(Format::EXTENSIONS), "{error}");
         }
-    }
-
-    #[test]
-    fn transparent_is_white_and_opaque_is_itself() {
-        let frame = Frame::new(3, 1, vec![10, 20, 30, 10, 20, 30, 0, 100, 255]).unwrap();
-        assert_eq!(over_white(&frame, &[255, 0, 128]), [10, 20, 30, 255, 255, 255, 127, 177, 255]);
     }
 
     #[test]

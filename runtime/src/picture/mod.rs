@@ -3,8 +3,10 @@
 //! - `decode`: files to [`Picture`]s; orientation, depth, alpha and profile are sorted out here, once.
 //! - `encode`: [`Picture`]s to PNG, JPEG, WebP and TIFF, written whole or not at all.
 //! - `resize`: Lanczos-3 resampling.
+//! - `alpha`: colours weighted by their opacity, for resampling and for formats without alpha.
 //! - `color`: strength, kept colours, side by side.
 
+mod alpha;
 mod color;
 mod decode;
 mod encode;
@@ -42,7 +44,8 @@ impl Picture {
         self.frame.height()
     }
 
-    /// The picture at another size: colours and alpha resampled with Lanczos 3, the profile kept.
+    /// The picture at another size: colours and alpha resampled with Lanczos 3, the profile kept. Colours count by
+    /// their alpha, so that what is hidden under transparent pixels does not show at the edge of what is not.
     ///
     /// A side of 0 becomes 1.
     ///
@@ -54,7 +57,15 @@ impl Picture {
         resizer.resize_into(&self.frame, &mut frame)?;
         let (from, to) = ((self.width(), self.height()), (frame.width(), frame.height()));
         let alpha = match &self.alpha {
-            Some(alpha) => Some(resizer.resize_plane(alpha, from, to)?),
+            Some(alpha) => {
+                let resized = resizer.resize_plane(alpha, from, to)?;
+                if alpha.iter().any(|&opacity| opacity != 255) {
+                    let mut weighted = Frame::black(to.0, to.1);
+                    resizer.resize_into(&alpha::weigh(&self.frame, alpha), &mut weighted)?;
+                    alpha::unweigh_into(&weighted, &resized, &mut frame);
+                }
+                Some(resized)
+            }
             None => None,
         };
         Ok(Picture { frame, alpha, icc_profile: self.icc_profile.clone() })

@@ -161,6 +161,30 @@ mod tests {
         }
     }
 
+    /// A cut-out: whatever colour its transparent ground has, what is seen is the same, and as light as it was.
+    #[test]
+    fn what_transparency_hides_does_not_show_at_the_edges() {
+        let inside = |at: usize| (20..44).contains(&(at % 64)) && (18..46).contains(&(at / 64));
+        let color = [250, 200, 100];
+        let cut_out = |hidden: u8| {
+            let rgb = (0..64 * 64).flat_map(|at| if inside(at) { color } else { [hidden; 3] }).collect();
+            let alpha = (0..64 * 64).map(|at| if inside(at) { 255 } else { 0 }).collect();
+            Picture { alpha: Some(alpha), ..Picture::from(Frame::new(64, 64, rgb).unwrap()) }
+        };
+        for side in [27, 32, 100] {
+            let [black, white] = [0, 255].map(|hidden| cut_out(hidden).resized(side, side).unwrap());
+            let alpha = black.alpha.clone().unwrap();
+            assert!(alpha.contains(&0) && alpha.contains(&255) && Some(&alpha) == white.alpha.as_ref());
+            let pixels = [&black, &white].map(|picture| picture.frame.rgb().as_chunks::<3>().0);
+            for ((pixel, other), &opacity) in pixels[0].iter().zip(pixels[1]).zip(&alpha) {
+                // Of 8 bits, what is hardly seen keeps few.
+                let within = (255 / opacity.max(1)).saturating_add(3);
+                let light = pixel.iter().zip(color).all(|(got, wanted)| got.saturating_add(within) >= wanted);
+                assert!(opacity == 0 || (pixel == other && light), "{side}: {pixel:?} at opacity {opacity}");
+            }
+        }
+    }
+
     #[test]
     fn alpha_is_resized_with_the_picture() {
         let alpha = (0..64).map(|at| if at % 8 < 4 { 0 } else { 255 }).collect();
