@@ -1,5 +1,7 @@
 //! Frames on their way through a GPU: the next is begun before the one before it is fetched.
 
+use std::fmt;
+
 use crate::error::RuntimeError;
 use crate::frame::Frame;
 use crate::post::PostSteps;
@@ -12,6 +14,12 @@ pub struct Ahead {
     /// Without a GPU in the build there is none.
     #[cfg(not(feature = "burn"))]
     pub(crate) never: std::convert::Infallible,
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ahead").field("in_flight", &self.in_flight()).finish()
+    }
 }
 
 impl Ahead {

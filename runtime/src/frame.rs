@@ -27,9 +27,12 @@ impl Frame {
     }
 
     /// A black frame. A side of 0 becomes 1, so that a frame always has a pixel.
+    ///
+    /// # Panics
+    /// As a `Vec` does, when the size is more than memory can hold.
     pub fn black(width: usize, height: usize) -> Self {
         let (width, height) = (width.max(1), height.max(1));
-        Frame { width, height, rgb: vec![0; width * height * 3] }
+        Frame { width, height, rgb: vec![0; byte_count(width, height)] }
     }
 
     /// Width in pixels.
@@ -60,8 +63,14 @@ impl Frame {
     /// Gives the frame another size and keeps its buffer; the pixels are unspecified afterwards.
     pub fn reshape(&mut self, width: usize, height: usize) {
         (self.width, self.height) = (width.max(1), height.max(1));
-        self.rgb.resize(self.width * self.height * 3, 0);
+        self.rgb.resize(byte_count(self.width, self.height), 0);
     }
+}
+
+/// What a frame of this size takes. Beyond the machine's memory it is too much to be asked for, and never a small
+/// number that is left of it.
+fn byte_count(width: usize, height: usize) -> usize {
+    width.saturating_mul(height).saturating_mul(3)
 }
 
 #[cfg(test)]
@@ -75,5 +84,12 @@ mod tests {
             let error = Frame::new(width, height, vec![0; bytes]).unwrap_err().to_string();
             assert!(error.contains("expected"), "{error}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "capacity overflow")]
+    fn a_frame_beyond_all_memory_is_not_an_empty_one() {
+        let sides = 1 << (usize::BITS / 2);
+        Frame::black(sides, sides);
     }
 }

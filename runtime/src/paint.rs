@@ -1,6 +1,7 @@
 //! One picture through a style: sizes, the network, and what is done to the painting afterwards. Every command
 //! that paints (pictures, video, camera, server) goes through here.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::Device;
@@ -22,8 +23,8 @@ pub const STROKE_SCALE: RangeInclusive<f32> = 0.05..=8.0;
 pub struct PaintOptions {
     /// Resize first, so that the longer side has this many pixels.
     pub size: Option<usize>,
-    /// Scale at which the network sees the picture; the painting is brought back to the picture's size. Below 1
-    /// strokes grow, above 1 they shrink.
+    /// Scale at which the network sees the picture, in [`STROKE_SCALE`]; the painting is brought back to the picture's
+    /// size. Below 1 strokes grow, above 1 they shrink.
     pub stroke_scale: f32,
     /// 0: the photo, 1: the painting, linear in RGB between them.
     pub strength: f32,
@@ -65,7 +66,8 @@ impl PaintOptions {
 /// [`PaintOptions::size`] or [`PaintOptions::side_by_side`] change it.
 ///
 /// # Errors
-/// As for [`Stylizer::stylize`].
+/// As for [`Stylizer::stylize`], and [`RuntimeError::Picture`] for a stroke scale outside [`STROKE_SCALE`] or a size
+/// beyond 32 bits.
 pub fn paint(stylizer: &Stylizer, picture: Picture, options: &PaintOptions) -> Result<Picture, RuntimeError> {
     paint_with(stylizer, picture, options, &Progress::new())
 }
@@ -134,6 +136,13 @@ pub struct FramePainter<'a> {
     smoother: Smoother,
     /// Frames on their way through a GPU, from the first [`FramePainter::begin`] on.
     ahead: Option<Ahead>,
+}
+
+impl fmt::Debug for FramePainter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("FramePainter");
+        shown.field("stylizer", self.stylizer).field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl<'a> FramePainter<'a> {
@@ -266,6 +275,13 @@ fn scale_into(
     scale: f32,
     seen: &mut Frame,
 ) -> Result<(), RuntimeError> {
+    if !STROKE_SCALE.contains(&scale) {
+        let (low, high) = (STROKE_SCALE.start(), STROKE_SCALE.end());
+        return Err(RuntimeError::Picture {
+            path: "stroke scale".to_string(),
+            reason: format!("{scale}; expected a number from {low} to {high}"),
+        });
+    }
     let scaled = |side: usize| ((side as f32 * scale).round() as usize).max(1);
     seen.reshape(scaled(frame.width()), scaled(frame.height()));
     resizer.resize_into(frame, seen)
@@ -277,6 +293,24 @@ mod tests {
     use impasto_checkpoints::{Architecture, StyleModel};
 
     use crate::stylizer::StylizerOptions;
+
+    #[test]
+    fn a_stroke_scale_out_of_range_is_an_error_and_not_a_picture_of_any_size() {
+        let model = StyleModel::random(Architecture::johnson(1).unwrap(), 1).unwrap();
+        let stylizer = Stylizer::new(&model, StylizerOptions::default()).unwrap();
+        for stroke_scale in [f32::NAN, 0.0, -1.0, 1e4, f32::INFINITY] {
+            let options = PaintOptions { stroke_scale, ..PaintOptions::default() };
+            let error = paint_frame(&stylizer, &Frame::black(37, 21), &options).unwrap_err().to_string();
+            assert_eq!(error, format!("stroke scale: {stroke_scale}; expected a number from 0.05 to 8"));
+        }
+        for stroke_scale in [0.05, 0.5, 2.0] {
+            let options = PaintOptions { stroke_scale, ..PaintOptions::default() };
+            assert_eq!(paint_frame(&stylizer, &Frame::black(37, 21), &options).unwrap().width(), 37);
+        }
+        let options = PaintOptions { size: Some(usize::MAX), ..PaintOptions::default() };
+        let error = paint(&stylizer, Frame::black(37, 21).into(), &options).unwrap_err().to_string();
+        assert!(error.contains("expected sides that fit 32 bits"), "{error}");
+    }
 
     #[test]
     fn the_painted_size_is_known_before() {

@@ -1,5 +1,6 @@
 //! The public door: open a style, paint frames.
 
+use std::fmt;
 use std::path::Path;
 #[cfg(feature = "burn")]
 use std::sync::{Mutex, PoisonError};
@@ -38,6 +39,13 @@ enum Painter {
     Engine(Box<Engine>),
     #[cfg(feature = "burn")]
     Burn(Mutex<Box<dyn impasto_burn::Painter>>),
+}
+
+impl fmt::Debug for Stylizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Stylizer");
+        shown.field("style", &self.metadata.name).field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl Stylizer {

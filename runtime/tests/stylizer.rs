@@ -66,9 +66,30 @@ fn bf16_differs_but_not_visibly() {
 #[test]
 fn a_gpu_that_is_not_in_the_build_is_one_clear_line() {
     let options = StylizerOptions { device: Device::Cuda(0), ..Default::default() };
-    let error = Stylizer::new(&johnson(2), options).err().expect("no CUDA here").to_string();
+    let error = Stylizer::new(&johnson(2), options).expect_err("no CUDA here").to_string();
     assert!(
         error.contains("--device cuda:") && error.contains("hint") && error.lines().count() == 1,
         "{error}"
     );
+}
+
+/// What a program keeps in structures of its own, behind threads, in errors of its own.
+#[test]
+fn public_types_can_be_shown_sent_and_shared() {
+    fn shown<T: std::fmt::Debug>() {}
+    fn shared<T: Send + Sync + 'static>() {}
+    shown::<Stylizer>();
+    shown::<impasto::Ahead>();
+    shown::<impasto::engine::Engine>();
+    shown::<impasto::smooth::Smoother>();
+    shared::<Stylizer>();
+    shared::<impasto::RuntimeError>();
+    shared::<impasto::checkpoints::CheckpointError>();
+    #[cfg(feature = "pictures")]
+    {
+        shown::<impasto::paint::FramePainter<'_>>();
+        shared::<impasto::picture::Picture>();
+    }
+    let text = format!("{:?}", Stylizer::shipped("wave").unwrap());
+    assert!(text.starts_with("Stylizer { style: \"wave\""), "{text}");
 }

@@ -135,6 +135,14 @@ struct PlainBuffers {
     painted: Vec<f32>,
 }
 
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Engine");
+        shown.field("isa", &self.isa).field("precision", &self.precision).field("threads", &self.threads);
+        shown.finish_non_exhaustive()
+    }
+}
+
 impl Engine {
     /// Packs a model's weights for the processor's best instruction set, or the one that [`ISA_VARIABLE`] asks for.
     ///

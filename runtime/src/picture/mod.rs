@@ -53,6 +53,7 @@ impl Picture {
     /// [`RuntimeError::Picture`] when a side does not fit 32 bits, or the alpha channel is not one byte a pixel.
     pub fn resized(&self, width: usize, height: usize) -> Result<Picture, RuntimeError> {
         let mut resizer = Resizer::new();
+        resize::check_sides(width, height)?;
         let mut frame = Frame::black(width, height);
         resizer.resize_into(&self.frame, &mut frame)?;
         let (from, to) = ((self.width(), self.height()), (frame.width(), frame.height()));

@@ -76,9 +76,21 @@ impl Resizer {
 /// # Errors
 /// [`RuntimeError::Picture`] when a side does not fit 32 bits.
 pub fn resize_frame(frame: &Frame, width: usize, height: usize) -> Result<Frame, RuntimeError> {
+    check_sides(width, height)?;
     let mut resized = Frame::black(width, height);
     Resizer::new().resize_into(frame, &mut resized)?;
     Ok(resized)
+}
+
+/// Checks a size before memory is asked for it.
+pub(super) fn check_sides(width: usize, height: usize) -> Result<(), RuntimeError> {
+    if u32::try_from(width.max(height)).is_ok() {
+        return Ok(());
+    }
+    Err(RuntimeError::Picture {
+        path: "the resized picture".to_string(),
+        reason: format!("{width}×{height}; expected sides that fit 32 bits"),
+    })
 }
 
 /// The largest square in the middle of a frame, brought to `side × side` pixels.
@@ -182,6 +194,18 @@ mod tests {
                 let light = pixel.iter().zip(color).all(|(got, wanted)| got.saturating_add(within) >= wanted);
                 assert!(opacity == 0 || (pixel == other && light), "{side}: {pixel:?} at opacity {opacity}");
             }
+        }
+    }
+
+    #[test]
+    fn a_side_beyond_32_bits_is_an_error_before_memory_is_asked_for() {
+        let frame = Frame::black(2, 2);
+        for result in [
+            resize_frame(&frame, 1 << 40, 1).map(Picture::from),
+            Picture::from(frame.clone()).resized(1, usize::MAX),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("expected sides that fit 32 bits"), "{error}");
         }
     }
 

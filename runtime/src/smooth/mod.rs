@@ -20,6 +20,8 @@ mod motion;
 mod team;
 mod trust;
 
+use std::fmt;
+
 use crate::engine::default_threads;
 use crate::frame::Frame;
 
@@ -72,6 +74,15 @@ pub struct Smoother {
     history: History,
     next: History,
     tallies: Vec<Tally>,
+}
+
+impl fmt::Debug for Smoother {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Smoother")
+            .field("weight", &self.weight)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Smoother {
