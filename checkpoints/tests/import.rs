@@ -49,6 +49,7 @@ fn every_way_pytorch_writes_a_state_dict_is_read() {
         ("state_dict.pt", SMALL, Dtype::F32),
         ("model_legacy.pt", SMALL, Dtype::F32),
         ("data_parallel.pt", SMALL, Dtype::F32),
+        ("other_names_legacy.pt", SMALL, Dtype::F32),
         ("running_statistics.pt", SMALL, Dtype::F32),
         ("shared_storage_protocol5.pt", SMALL, Dtype::F32),
         ("shared_storage_legacy.pt", SMALL, Dtype::F32),
@@ -124,6 +125,10 @@ fn hostile_files_are_one_line_that_names_file_and_reason_and_nothing_runs() {
         ("hostile_eval.pt", "wants to call `builtins.eval`"),
         ("hostile_module.pt", "wants to call `torch.nn.modules.conv.Conv2d`"),
         ("hostile_deep.pt", "no dictionary of tensors"),
+        (
+            "two_networks_legacy.pt",
+            "several dictionaries of tensors in the pickle, expected one, or one under",
+        ),
         ("hostile_storage_size.pt", "storage `0` has 16 bytes, expected 1099511627776 values of 4"),
         ("hostile_shape.pt", "reaches beyond its storage of 4 values"),
         ("hostile_overflow.pt", "reaches beyond its storage of 4 values"),

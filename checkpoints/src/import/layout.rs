@@ -23,8 +23,9 @@ use crate::style_model::{StyleModel, Tensor};
 /// could ask for gigabytes by tensors with stride 0.
 const ELEMENTS_PER_BYTE: usize = 4;
 
-/// Prefixes that wrappers put before every key.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+/// The key that each layout is known by.
+const EXAMPLE: &str = "conv1.conv2d.weight";
+const TENSORFLOW: &str = "conv_out.weight";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Layout {
@@ -39,9 +40,9 @@ pub(super) fn assemble(
     file_bytes: usize,
 ) -> Result<StyleModel, CheckpointError> {
     let tensors = without_statistics(unwrapped(tensors));
-    let layout = if tensors.contains_key("conv_out.weight") {
+    let layout = if tensors.contains_key(TENSORFLOW) {
         Layout::Tensorflow
-    } else if tensors.contains_key("conv1.conv2d.weight") {
+    } else if tensors.contains_key(EXAMPLE) {
         Layout::Example
     } else {
         let found = match tensors.keys().next() {
@@ -49,7 +50,7 @@ pub(super) fn assemble(
             None => "it has no tensors".into(),
         };
         return Err(CheckpointError::format(format!(
-            "not a transform network: {found}, expected `conv1.conv2d.weight` (pytorch/examples TransformerNet) or `conv_out.weight` (TF-style)"
+            "not a transform network: {found}, expected `{EXAMPLE}` (pytorch/examples TransformerNet) or `{TENSORFLOW}` (TF-style)"
         )));
     };
     let architecture = architecture(layout, &tensors)?;
@@ -88,16 +89,19 @@ pub(super) fn assemble(
     StyleModel::new(Metadata::new(name, architecture), read)
 }
 
-/// The tensors without the prefix of `DataParallel` and of compiled modules, where all have it.
-fn unwrapped(mut tensors: StateDict<'_>) -> StateDict<'_> {
-    while let Some(prefix) = WRAPPERS
-        .iter()
-        .find(|&prefix| !tensors.is_empty() && tensors.keys().all(|key| key.starts_with(prefix)))
-    {
-        tensors =
-            tensors.into_iter().map(|(key, tensor)| (key[prefix.len()..].to_string(), tensor)).collect();
-    }
-    tensors
+/// The tensors without what stands before the key of a layout, where all have it: `module.` of `DataParallel`,
+/// `_orig_mod.` of compiled modules, the name of the module around the network.
+fn unwrapped(tensors: StateDict<'_>) -> StateDict<'_> {
+    let (Some((first, _)), Some((last, _))) = (tensors.first_key_value(), tensors.last_key_value()) else {
+        return tensors;
+    };
+    // Keys are sorted: what the first and the last begin with, all do.
+    let prefix = tensors
+        .keys()
+        .flat_map(|key| [EXAMPLE, TENSORFLOW].into_iter().filter_map(|known| key.strip_suffix(known)))
+        .find(|prefix| prefix.ends_with('.') && first.starts_with(prefix) && last.starts_with(prefix));
+    let Some(length) = prefix.map(str::len) else { return tensors };
+    tensors.into_iter().map(|(key, tensor)| (key[length..].to_string(), tensor)).collect()
 }
 
 /// Instance norms of PyTorch before 0.4 kept running statistics that they did not use.
@@ -144,7 +148,7 @@ fn architecture(layout: Layout, tensors: &StateDict<'_>) -> Result<Architecture,
     }
     let mut deconvs = series("deconv", &weights);
     if layout == Layout::Tensorflow {
-        deconvs.extend(tensors.get("conv_out.weight").map(|tensor| ("conv_out.weight".to_string(), tensor)));
+        deconvs.extend(tensors.get(TENSORFLOW).map(|tensor| (TENSORFLOW.to_string(), tensor)));
     }
     let last = deconvs.len().checked_sub(1);
     for (index, (key, tensor)) in deconvs.into_iter().enumerate() {

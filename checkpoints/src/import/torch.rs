@@ -22,7 +22,7 @@ use crate::metadata::one_line;
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 /// Second pickle of a legacy file.
 const PROTOCOL: i128 = 1001;
-/// Dictionary keys under which checkpoints keep their state dict.
+/// Dictionary keys under which most checkpoints keep their state dict.
 const NESTS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 
 /// Reads a file of PyTorch ≥ 1.6.
@@ -213,8 +213,10 @@ fn references<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<&'a str, TensorRef<'a>
     Ok(references)
 }
 
-/// Finds the dictionary of tensors: the object itself, or under one of [`NESTS`].
+/// Finds the dictionary of tensors: the object itself, or under one of [`NESTS`], or the only one that the object holds.
 fn state_dict<'p>(pickle: &'p Pickle<'_>) -> Result<&'p [(Id, Id)], CheckpointError> {
+    let holds_tensors =
+        |entries: &[(Id, Id)]| entries.iter().any(|&(_, value)| matches!(pickle.get(value), Value::Call(..)));
     let mut value = pickle.root();
     // A checkpoint of a checkpoint is as deep as it gets.
     for _ in 0..3 {
@@ -226,16 +228,29 @@ fn state_dict<'p>(pickle: &'p Pickle<'_>) -> Result<&'p [(Id, Id)], CheckpointEr
             entries.iter().find(|&&(key, _)| is(key)).map(|&(_, value)| pickle.get(value))
         });
         // A nest goes first: a tensor may stand beside it, such as the loss so far.
-        match nested {
-            Some(nested @ Value::Dict(_)) => value = nested,
-            _ if entries.iter().any(|&(_, value)| matches!(pickle.get(value), Value::Call(..))) => {
-                return Ok(entries);
+        if let Some(nested @ Value::Dict(_)) = nested {
+            value = nested;
+            continue;
+        }
+        if holds_tensors(entries) {
+            return Ok(entries);
+        }
+        // Under another name: the optimizer's tensors, if there are some, lie deeper.
+        let mut others = entries.iter().filter(
+            |&&(_, value)| matches!(pickle.get(value), Value::Dict(entries) if holds_tensors(entries)),
+        );
+        match (others.next(), others.next()) {
+            (Some(&(_, only)), None) => value = pickle.get(only),
+            (Some(_), Some(_)) => {
+                return Err(CheckpointError::format(
+                    "several dictionaries of tensors in the pickle, expected one, or one under `state_dict` or `model`; hint: save the network's `model.state_dict()` alone",
+                ));
             }
-            _ => break,
+            (None, _) => break,
         }
     }
     Err(CheckpointError::format(
-        "no dictionary of tensors in the pickle, expected a state dict, or one under `state_dict` or `model`",
+        "no dictionary of tensors in the pickle, expected a state dict, or a dictionary that holds one",
     ))
 }
 
