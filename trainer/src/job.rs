@@ -366,9 +366,12 @@ fn find_weights(
     let target =
         if reporter.shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(None, target);
+    let mut begun = false;
     let mut progress = |done: u64, total: Option<u64>| {
-        if done == 0 {
-            reporter.note(&format!("downloading the weights of {choice}"));
+        if !std::mem::replace(&mut begun, true) {
+            // What an earlier try left is gone on from.
+            let rest = if done > 0 { "the rest of " } else { "" };
+            reporter.note(&format!("downloading {rest}the weights of {choice}"));
         }
         if let Some(total) = total {
             bar.set_length(total);

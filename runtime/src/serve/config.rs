@@ -94,7 +94,7 @@ impl Default for Limits {
             clients: 64,
             connections: 256,
             connections_per_address: 64,
-            body_bytes: 32 << 20,
+            body_bytes: 32_000_000,
             pixels: 30_000_000,
             pictures: 8,
             pictures_per_address: 4,

@@ -107,6 +107,14 @@ fn what_ends_the_steps_does_not_cost_the_result() {
     assert!(!studio.path("out-00003.png").exists());
 }
 
+#[test]
+fn a_step_s_picture_without_an_extension_has_a_name_without_a_dot() {
+    let studio = Studio::new();
+    let args = ["photo.png", "photo.png", "-o", "out", "--format", "png", "--size", "32", "--steps", "2"];
+    gatys(&studio, &[&args[..], &["--save-every", "1"]].concat()).assert().success();
+    assert!(studio.path("out-00001").exists() && studio.path("out").exists());
+}
+
 /// Whoever hears nothing presses again, and then there is nothing.
 #[cfg(unix)]
 #[test]

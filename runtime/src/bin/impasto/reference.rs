@@ -13,7 +13,7 @@ use impasto::picture::{self, DecodeOptions, EncodeOptions, Format, Picture, fit_
 use impasto_burn::iterate::RgbPicture;
 use impasto_burn::loss_network::weights::{FindOptions, find};
 use impasto_burn::loss_network::{LossNetworkKind, LossWeights};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 
 use crate::files::{self, Pair, Source, Target};
 use crate::interrupt;
@@ -76,8 +76,10 @@ impl Canvas {
     pub fn write_step(&self, result: &RgbPicture, step: usize) -> Result<()> {
         let Target::File(path) = &self.pair.target else { return Ok(()) };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let extension = path.extension().unwrap_or_default().to_string_lossy();
-        let name = format!("{stem}-{step:05}.{extension}");
+        // With --format it may have none.
+        let extension =
+            path.extension().map_or_else(String::new, |name| format!(".{}", name.to_string_lossy()));
+        let name = format!("{stem}-{step:05}{extension}");
         self.write_to(result, &Target::File(path.with_file_name(name)))
     }
 
@@ -120,10 +122,13 @@ pub fn loss_weights(args: &NetworkArgs, say: Say) -> Result<LossWeights> {
     if let Some(weights) = LossWeights::if_random(choice, args.loss_weights.as_deref())? {
         return Ok(weights);
     }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = say.download();
+    let mut begun = false;
     let mut progress = |done: u64, total: Option<u64>| {
-        if done == 0 {
-            say.note(&format!("downloading the weights of {choice}"));
+        if !std::mem::replace(&mut begun, true) {
+            // What an earlier try left is gone on from.
+            let rest = if done > 0 { "the rest of " } else { "" };
+            say.note(&format!("downloading {rest}the weights of {choice}"));
         }
         if let Some(total) = total {
             bar.set_length(total);

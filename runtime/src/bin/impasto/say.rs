@@ -82,6 +82,19 @@ impl Say {
         }
         bar
     }
+
+    /// A progress bar over the bytes of a download; invisible when stderr is no terminal.
+    #[cfg(feature = "reference")]
+    pub fn download(self) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::no_length();
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {eta} left") {
+            bar.set_style(style);
+        }
+        bar
+    }
 }
 
 /// One line on standard error; nothing where nobody listens any more (a terminal that was closed, a broken pipe).

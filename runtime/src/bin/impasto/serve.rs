@@ -73,7 +73,7 @@ fn config(args: ServeArgs) -> Result<ServeConfig> {
     config.painter = engine_options(&args.engine);
     config.limits.clients = usize::from(args.max_clients);
     config.limits.connections = config.limits.connections.max(usize::from(args.max_clients) * 2 + 64);
-    config.limits.body_bytes = usize::from(args.max_body) << 20;
+    config.limits.body_bytes = usize::from(args.max_body) * 1_000_000;
     config.limits.pixels = args.max_pixels;
     Ok(config)
 }
