@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -23,8 +24,24 @@ pub fn write_atomically(
     writer.flush()?;
     drop(writer);
     temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    put(temporary, path)
+}
+
+/// Renames a temporary file into place. Windows refuses that (errors 5 and 32) while another program reads what is
+/// there, as a viewer or a virus scanner does for a moment: it is tried again for a second.
+fn put(mut temporary: NamedTempFile, path: &Path) -> io::Result<()> {
+    let mut tries = if cfg!(windows) { 20 } else { 0 };
+    loop {
+        match temporary.persist(path) {
+            Ok(_) => return Ok(()),
+            Err(refused) if tries > 0 && matches!(refused.error.raw_os_error(), Some(5 | 32)) => {
+                temporary = refused.file;
+            }
+            Err(failed) => return Err(failed.error),
+        }
+        tries -= 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A temporary file in the folder of `path`, from where it can be renamed into place; gone when it is dropped.
@@ -77,6 +94,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = write_atomically(&folder.path().join("missing/a"), |_| Ok(())).unwrap_err();
         assert!(error.raw_os_error().is_some(), "{error}");
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_file_that_somebody_reads_is_waited_for() {
+        use std::os::windows::fs::OpenOptionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, b"old").unwrap();
+        // As viewers open it, for themselves alone.
+        let held = File::options().read(true).share_mode(0).open(&path).unwrap();
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(held);
+        });
+        write_atomically(&path, |file| file.write_all(b"new")).unwrap();
+        reader.join().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 
     #[cfg(unix)]
