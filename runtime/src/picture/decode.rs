@@ -88,7 +88,7 @@ impl Picture {
         }
         match fenced(|| decode(bytes, format, name, options)) {
             Some(result) => result,
-            None => Err(broken(name, format, &"the decoder gave up on it")),
+            None => Err(broken(name, format, &"the decoder gave up on it", "")),
         }
     }
 }
@@ -149,7 +149,10 @@ fn decode(
     name: &str,
     options: &DecodeOptions,
 ) -> Result<Picture, RuntimeError> {
-    let failed = |error: ImageError| broken(name, format, &error);
+    let failed = |error: ImageError| {
+        let is_whole = matches!(error, ImageError::Unsupported(_));
+        broken(name, format, &error, if is_whole { "; hint: save it as JPEG or PNG" } else { "" })
+    };
     let check = |width: u32, height: u32, bytes_per_pixel: u64| {
         let (width, height) = (u64::from(width), u64::from(height));
         // Samples of 32 bits take twice the memory: half as many pixels of them.
@@ -209,7 +212,7 @@ fn decode(
     if format == ImageFormat::Gif {
         alpha = alpha.filter(|alpha| alpha.iter().any(|&opacity| opacity != 255));
     }
-    let frame = Frame::new(width, height, rgb).map_err(|error| broken(name, format, &error))?;
+    let frame = Frame::new(width, height, rgb).map_err(|error| broken(name, format, &error, ""))?;
     Ok(Picture { frame, alpha, icc_profile })
 }
 
@@ -347,7 +350,7 @@ fn not_read(name: &str, format: &str) -> RuntimeError {
     }
 }
 
-fn broken(name: &str, format: ImageFormat, detail: &dyn Display) -> RuntimeError {
+fn broken(name: &str, format: ImageFormat, detail: &dyn Display, hint: &str) -> RuntimeError {
     // Decoders put several lines, and bytes of the file, into their messages.
     let detail: String =
         detail.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
@@ -356,7 +359,7 @@ fn broken(name: &str, format: ImageFormat, detail: &dyn Display) -> RuntimeError
     let format = format_name(format);
     RuntimeError::Picture {
         path: name.to_string(),
-        reason: format!("broken or unsupported {format}: {detail}; expected a complete {format} file"),
+        reason: format!("broken or unsupported {format}: {detail}; expected a complete {format} file{hint}"),
     }
 }
 

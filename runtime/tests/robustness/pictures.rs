@@ -190,6 +190,11 @@ pub const BAD: &[Bad] = &[
     bad("bit.webp", || flipped_in("lossy.webp", 23), BROKEN_WEBP),
     bad("bmp bit.bmp", || flipped_in("rgb.bmp", 14), BROKEN_BMP),
     bad("bit.tiff", || flipped_in("alpha.tiff", 4), BROKEN_TIFF),
+    bad(
+        "palette.tiff",
+        || photometric("icc.tiff", 3),
+        &["broken or unsupported TIFF: ", "Palette", "; hint: save it as JPEG or PNG"],
+    ),
     bad("gif bit.gif", || flipped_in("palette.gif", 3), NO_PICTURE),
     bad("huge.png", || png_declaring(60_000, 60_000), &["60000×60000 is 3600000000 pixels", MORE]),
     bad("largest.png", || png_declaring(0x7FFF_FFFF, 0x7FFF_FFFF), &["2147483647×2147483647", MORE]),
@@ -205,6 +210,15 @@ pub const BAD: &[Bad] = &[
     place("loop.png", |path| link("loop.png", path), &["cannot read: Too many levels of symbolic links"]),
     place("endless.png", |path| link("/dev/zero", path), NO_PICTURE),
 ];
+
+/// A TIFF that is said to hold its colours in another way (tag 262, a short).
+fn photometric(name: &str, kind: u8) -> Vec<u8> {
+    let mut bytes = fixture_bytes(name);
+    let entry = [6, 1, 3, 0, 1, 0, 0, 0];
+    let at = bytes.windows(entry.len()).position(|window| window == entry).expect("the tag");
+    bytes[at + entry.len()] = kind;
+    bytes
+}
 
 fn make_folder(path: &Path) {
     fs::create_dir(path).expect("made");
