@@ -253,7 +253,7 @@ impl Container {
             Kind::Audio => self.fate_of_sound(codec),
             Kind::Subtitle => self.fate_of_subtitles(codec),
             Kind::Attachment if self == Container::Matroska => Fate::Copy,
-            Kind::Attachment | Kind::Other => Fate::LeaveOut,
+            Kind::Attachment | Kind::Video | Kind::Other => Fate::LeaveOut,
         }
     }
 
@@ -364,6 +364,6 @@ mod tests {
             assert_eq!(fate(container, Kind::Subtitle, codec), expected, "{container:?} {codec}");
         }
         assert_eq!(fate(Container::Matroska, Kind::Attachment, "ttf"), Fate::Copy);
-        assert_eq!(fate(Container::Mp4, Kind::Other, "mjpeg"), Fate::LeaveOut);
+        assert_eq!(fate(Container::Mp4, Kind::Video, "mjpeg"), Fate::LeaveOut);
     }
 }

@@ -145,7 +145,7 @@ impl Recipe<'_> {
                 Kind::Audio => ("a", &mut counts[0]),
                 Kind::Subtitle => ("s", &mut counts[1]),
                 Kind::Attachment => ("t", &mut counts[2]),
-                Kind::Other => continue,
+                Kind::Video | Kind::Other => continue,
             };
             let codec = match self.container.fate(stream) {
                 Fate::LeaveOut => continue,
@@ -206,6 +206,12 @@ impl Recipe<'_> {
             let what = match stream.kind {
                 Kind::Audio => "sound",
                 Kind::Subtitle => "subtitles",
+                Kind::Video => {
+                    notes.push(
+                        "a cover or second video beside the one that is painted is left out".to_string(),
+                    );
+                    continue;
+                }
                 Kind::Attachment | Kind::Other => continue,
             };
             let codec = if stream.codec.is_empty() { "unknown" } else { &stream.codec };

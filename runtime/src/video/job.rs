@@ -314,6 +314,9 @@ impl<'a> Job<'a> {
                 video.pixel_format
             ));
         }
+        if video.transparent {
+            notes.push("transparent source: painted without its transparency".to_string());
+        }
         if video.interlaced {
             notes.push("interlaced source: its fields are made into whole frames".to_string());
         }

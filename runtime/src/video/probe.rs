@@ -52,6 +52,8 @@ pub struct VideoStream {
     pub rotation: i32,
     /// Whether its frames are two fields of lines each, taken one after the other; made into whole frames on decoding.
     pub interlaced: bool,
+    /// Whether its pixels can be transparent; what lies under it is painted.
+    pub transparent: bool,
     /// Title, language and such.
     pub tags: Vec<(String, String)>,
     /// Its packets, counted.
@@ -84,7 +86,9 @@ pub enum Kind {
     Subtitle,
     /// A file in the file, such as a font.
     Attachment,
-    /// A second video, a cover, data.
+    /// A second video or a cover.
+    Video,
+    /// Data.
     Other,
 }
 
@@ -366,6 +370,7 @@ impl Told {
                 "audio" => Kind::Audio,
                 "subtitle" => Kind::Subtitle,
                 "attachment" => Kind::Attachment,
+                "video" => Kind::Video,
                 _ => Kind::Other,
             };
             OtherStream { index: stream.index, kind, codec: stream.codec_name.clone() }
@@ -382,6 +387,15 @@ impl Told {
 }
 
 impl ToldStream {
+    /// Whether it says that its pixels can be transparent. (Of a GIF ffprobe says so always.)
+    fn is_transparent(&self) -> bool {
+        const FORMATS: [&str; 9] = ["yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "vuya"];
+        // WebM keeps it beside the video.
+        let beside =
+            self.tags.iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1");
+        self.codec_name != "gif" && (beside || FORMATS.iter().any(|name| self.pix_fmt.starts_with(name)))
+    }
+
     fn has(&self, disposition: &str) -> bool {
         self.disposition.get(disposition).is_some_and(|&set| set != 0)
     }
@@ -407,6 +421,7 @@ impl ToldStream {
             height,
             codec: self.codec_name.clone(),
             pixel_format: self.pix_fmt.clone(),
+            transparent: self.is_transparent(),
             color: Color {
                 range: known(&self.color_range),
                 matrix: known(&self.color_space),

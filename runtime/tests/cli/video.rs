@@ -238,6 +238,28 @@ fn nothing_is_said_of_a_source_that_is_whole() {
 }
 
 #[test]
+fn covers_and_transparency_are_missed_with_a_note() {
+    if !ffmpeg_is_there("covers and transparency") {
+        return;
+    }
+    let studio = Studio::new();
+    let clip = "-f lavfi -i testsrc=s=64x48:r=25:d=0.2";
+    let cover = "-f lavfi -i testsrc=s=64x64:d=0.04 -map 0 -map 1 -c:v:0 libx264 -c:v:1 mjpeg";
+    ffmpeg(&studio, &format!("{clip} {cover} -disposition:v:1 attached_pic cover.mp4"));
+    ffmpeg(&studio, &format!("{clip} -c:v qtrle -pix_fmt argb transparent.mov"));
+    ffmpeg(&studio, &format!("{clip} -c:v libvpx-vp9 -pix_fmt yuva420p transparent.webm"));
+    for (source, expected) in [
+        ("cover.mp4", "a cover or second video"),
+        ("transparent.mov", "without its transparency"),
+        ("transparent.webm", "without its transparency"),
+    ] {
+        let said = paint(&studio, source, &format!("{source}.mkv"), &["--strength", "0"]);
+        assert_eq!(said.matches("note:").count(), 1, "{source}: {said}");
+        assert!(said.contains(expected), "{source}: {said}");
+    }
+}
+
+#[test]
 fn gif_in_and_out_keeps_its_delays() {
     if !ffmpeg_is_there("animated GIF") {
         return;
