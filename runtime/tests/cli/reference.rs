@@ -281,6 +281,26 @@ fn compare_goes_on_after_a_bad_photo() {
     assert!(!studio.path("none").exists());
 }
 
+/// Said before the first step: no result takes the place of another's, or of a file that was there.
+#[test]
+fn compare_writes_every_file_once() {
+    let studio = Studio::new();
+    studio.picture("photo-fast.png", 40, 40);
+    trained_model().save(studio.path("trained.safetensors")).expect("saved");
+    let args = ["--painting", "photo.png", "--model", "trained.safetensors", "-o", "out"];
+    let line = failure(
+        &mut studio.impasto(&[&["compare", "-q", "photo.png", "photo-fast.png"][..], &args].concat()),
+    );
+    assert!(
+        line.contains("photo-fast.png: would be written to") && line.contains("photo.png goes"),
+        "{line}"
+    );
+    std::fs::create_dir(studio.path("out")).expect("a folder");
+    studio.write("out/photo-steps.svg", b"a drawing");
+    let line = failure(&mut studio.impasto(&[&["compare", "-q", "photo.png"][..], &args].concat()));
+    assert!(line.contains("photo-steps.svg: exists already"), "{line}");
+}
+
 /// The objective is the training's own where the file tells its factors, and the same for every photo.
 #[test]
 fn compare_takes_the_factors_of_the_training_and_starts_where_it_is_told() {

@@ -1,5 +1,6 @@
 //! `impasto compare`: a style's network against the iterative method, under the losses that the style was trained with.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::choice::{engine_options, open_stylizer};
-use crate::files::{self, Source, Target};
+use crate::files::{self, Pair, Source, Target};
 use crate::interrupt;
 use crate::plot::{Chart, Line};
 use crate::reference;
@@ -130,16 +131,31 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
     for (photo, error) in plan.failed {
         fail(photo, error)?;
     }
-    for pair in &plan.pairs {
-        pair.target.refuse_existing(args.result.overwrite)?;
+    let pairs: Vec<(&Pair, &Path)> = plan
+        .pairs
+        .iter()
+        .map(|pair| match &pair.target {
+            Target::File(path) => Ok((pair, path.as_path())),
+            Target::Stdout => bail!("-o -: expected a folder"),
+        })
+        .collect::<Result<_>>()?;
+    let mut first = HashMap::new();
+    for (pair, path) in &pairs {
+        for ending in ENDINGS {
+            let file = beside(path, ending);
+            files::refuse_existing(&file, args.result.overwrite)?;
+            if let Some(first) = first.insert(file.clone(), pair.input_name()) {
+                let (own, file) = (pair.input_name(), file.display());
+                bail!("{own}: would be written to {file}, which {first} goes to already; hint: rename one");
+            }
+        }
     }
     for name in ["report.json", "report.md"] {
         files::refuse_existing(&args.output.join(name), args.result.overwrite)?;
     }
     reference::announce_ending(ProgressBar::hidden(), say);
     let mut rows = Vec::new();
-    for pair in &plan.pairs {
-        let Target::File(path) = &pair.target else { bail!("-o -: expected a folder") };
+    for (pair, path) in pairs {
         if interrupt::asked() {
             break;
         }
@@ -182,6 +198,17 @@ pub fn run(args: CompareArgs, say: Say) -> Result<ExitCode> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::FAILURE,
     })
+}
+
+/// Endings of what the comparison of one photo writes.
+const ENDINGS: [&str; 7] =
+    [".png", "-fast.png", "-gatys.png", "-steps.svg", "-steps.png", "-seconds.svg", "-seconds.png"];
+
+/// The file beside `DIR/photo.png` that has this ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(ending);
+    path.with_file_name(name)
 }
 
 /// `DIR/`, which is a folder whether it is there or not.
@@ -292,8 +319,8 @@ fn one(
 
     let painted = reference::to_frame(&painted)?;
     write(&side_by_side(&side_by_side(&photo, &fast), &painted), path)?;
-    write(&fast, &path.with_file_name(format!("{name}-fast.png")))?;
-    write(&painted, &path.with_file_name(format!("{name}-gatys.png")))?;
+    write(&fast, &beside(path, "-fast.png"))?;
+    write(&painted, &beside(path, "-gatys.png"))?;
     let chart = |kind: &str, unit: &str, points: Vec<(f64, f64)>, fast_at: f64| -> Result<()> {
         let chart = Chart {
             title: format!("{name}: loss over {kind}"),
@@ -302,8 +329,8 @@ fn one(
             lines: vec![Line { name: "Gatys, L-BFGS".to_owned(), color: RED, points }],
             level: Line { name: "fast network".to_owned(), color: BLUE, points: vec![(fast_at, target)] },
         };
-        save(&path.with_file_name(format!("{name}-{kind}.svg")), &chart.svg())?;
-        write(&chart.frame(), &path.with_file_name(format!("{name}-{kind}.png")))
+        save(&beside(path, &format!("-{kind}.svg")), &chart.svg())?;
+        write(&chart.frame(), &beside(path, &format!("-{kind}.png")))
     };
     let by_step = curve.iter().enumerate().map(|(at, (_, total))| ((at + 1) as f64, *total)).collect();
     chart("steps", "", by_step, caught_up.map_or(0.0, |at| (at + 1) as f64))?;
