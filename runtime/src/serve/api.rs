@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, Query, State};
@@ -11,9 +12,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Refusal;
+use super::config::Limits;
 use super::listen::Place;
 use super::metrics::Kind;
 use super::settings::Wish;
@@ -53,21 +55,7 @@ pub async fn stylize(
         return Err(Refusal::too_large("a picture", declared, limits.body_bytes));
     }
     let place = shared.places.take(peer.address)?;
-    let picture = timeout(limits.body_time, read(body, limits.body_bytes)).await.map_err(|_| {
-        Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "slow_body",
-            "the picture did not arrive in time",
-            "send it faster, or a smaller one",
-        )
-    })?;
-    let picture = picture.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            Refusal::too_large("a picture", None, limits.body_bytes)
-        } else {
-            Refusal::bad_request("the picture did not arrive whole", "send it again")
-        }
-    })?;
+    let picture = read(body, limits).await?;
     paint(&shared, peer, wish, picture, place).await
 }
 
@@ -79,12 +67,31 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body, chunk by chunk into one piece: chunks kept for later cost many times their size when they are small.
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, axum::BoxError> {
-    let mut body = Limited::new(body, limit);
+async fn read(body: Body, limits: &Limits) -> Result<Vec<u8>, Refusal> {
+    let begun = Instant::now();
+    let mut body = Limited::new(body, limits.body_bytes);
     let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
+    // Time by what has arrived: a large photo may come over a slow line, and a caller who drips holds no place.
+    let until = |arrived: usize| {
+        begun + limits.body_time + Duration::from_secs_f64(arrived as f64 / limits.body_rate as f64)
+    };
+    while let Some(frame) = timeout_at(until(bytes.len()), body.frame()).await.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow_body",
+            "the picture did not arrive in time",
+            "send it faster, or a smaller one",
+        )
+    })? {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Refusal::too_large("a picture", None, limits.body_bytes)
+            } else {
+                Refusal::bad_request("the picture did not arrive whole", "send it again")
+            }
+        })?;
         // Trailers say nothing about a picture.
-        if let Ok(data) = frame?.into_data() {
+        if let Ok(data) = frame.into_data() {
             bytes.extend_from_slice(&data);
         }
     }

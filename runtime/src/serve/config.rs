@@ -78,8 +78,10 @@ pub struct Limits {
     pub seen_pixels: u64,
     /// For a request's head, and for a connection that is kept open between requests.
     pub header_time: Duration,
-    /// For a request's body.
+    /// For a request's body to begin; each `body_rate` bytes that have arrived give it one second more.
     pub body_time: Duration,
+    /// Bytes per second.
+    pub body_rate: usize,
     /// From the moment that a picture has arrived until it is painted.
     pub paint_time: Duration,
     /// For a reader to take what it is sent.
@@ -103,6 +105,7 @@ impl Default for Limits {
             seen_pixels: 2 << 20,
             header_time: Duration::from_secs(15),
             body_time: Duration::from_secs(60),
+            body_rate: 50_000,
             paint_time: Duration::from_secs(180),
             send_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),

@@ -101,7 +101,11 @@ impl Wish {
             format: None,
             quality: crate::picture::DEFAULT_QUALITY,
         };
-        for (name, value) in pairs {
+        for (at, (name, value)) in pairs.iter().enumerate() {
+            if pairs[..at].iter().any(|(earlier, _)| earlier == name) {
+                let once = "every parameter is expected once";
+                return Err(Refusal::bad_request(format!("`{}` is there twice", shorten(name)), once));
+            }
             match name.as_str() {
                 "style" => change.style = Some(value.clone()),
                 "strength" => change.strength = Some(parse(name, value, "a number from 0 to 1")?),

@@ -99,6 +99,7 @@ fn mistakes_are_answered_in_json_with_a_hint() {
         ("/api/stylize?style=../../etc/passwd", &photo, 404, "no style `../../etc/passwd`"),
         ("/api/stylize?strength=1.5", &photo, 400, "strength: `1.5`"),
         ("/api/stylize?streng=1", &photo, 400, "unknown parameter `streng`"),
+        ("/api/stylize?style=one&size=9&style=other", &photo, 400, "`style` is there twice"),
         ("/api/stylize?format=tiff", &photo, 400, "format: `tiff`"),
         ("/api/stylize?%ff=%zz", &photo, 400, "unknown parameter"),
         ("/api/stylize", b"", 415, "empty"),

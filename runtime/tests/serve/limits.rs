@@ -117,6 +117,23 @@ fn slow_senders_are_not_waited_for() {
 }
 
 #[test]
+fn what_arrives_slowly_but_arrives_is_waited_for() {
+    let mut config = config();
+    config.limits.body_time = Duration::from_secs(2);
+    config.limits.body_rate = 50;
+    let server = start(config);
+    let picture = png(&photo(32, 24));
+    let (first, rest) = picture.split_at(picture.len() / 2);
+    assert!(first.len() > 500, "{} bytes give too little time", first.len());
+    let mut slow = server.connect();
+    slow.write_all(&server.head("POST", "/api/stylize", &[], picture.len())).expect("sent");
+    slow.write_all(first).expect("sent");
+    std::thread::sleep(Duration::from_secs(3));
+    slow.write_all(rest).expect("sent");
+    assert_eq!(Answer::read(&mut slow).status, 200);
+}
+
+#[test]
 fn a_painting_has_its_time() {
     let mut config = config();
     config.limits.paint_time = Duration::from_millis(1);
