@@ -11,9 +11,10 @@ use crate::photo::{Framing, PhotoReader, Unusable};
 use crate::rng::{Purpose, Random, hash};
 use crate::walk::{check_folder, key};
 
-/// How many photos are drawn at random in place of a bad one before the rest is tried one by one: with
-/// half of the folder bad, one draw in 65,536 gets that far.
-const RANDOM_REPLACEMENTS: u64 = 16;
+/// How many photos are drawn at random in place of a bad one before the rest is tried one by one. Trying one by one
+/// favours the photo that follows a run of bad ones, so it must be rare: where 99 of 100 photos are bad, one position in
+/// 30,000 gets that far. A draw of a photo that is known to be bad costs no reading.
+const RANDOM_REPLACEMENTS: u64 = 1024;
 
 /// After so many photos that the system does not give, and none that it does, no others are tried: the disk is gone, and
 /// each try may take it seconds to say so. With half of the photos gone it never gets that far.
@@ -200,15 +201,16 @@ impl PhotoFolder {
             let mut random = Random::new(Purpose::Frame, seed, position, attempt);
             let framing = Framing::Random { along: random.unit(), flip: random.below(2) == 1 };
             let photo = photos[drawn as usize];
+            if withheld.contains(&photo) {
+                continue;
+            }
             match self.read(reader, photo, size, framing, out) {
                 Outcome::Made => return Ok(true),
                 Outcome::Bad => {}
                 Outcome::Withheld(reason) => {
                     // Where the folder itself is gone, no other photo need be tried.
                     check_folder(self.root())?;
-                    if !withheld.contains(&photo) {
-                        withheld.push(photo);
-                    }
+                    withheld.push(photo);
                     last = Some((self.shared.photos[photo].clone(), reason));
                     if withheld.len() >= ENOUGH_WITHHELD {
                         break;

@@ -151,6 +151,40 @@ fn one_good_photo_among_many_bad_ones_is_found() {
     assert!(batch.images.iter().step_by(3).all(|&red| red == 100));
 }
 
+/// As after a download that was cut off: names without content, one after the other.
+#[test]
+fn a_long_run_of_bad_photos_favours_no_good_one() {
+    let root = tempfile::tempdir().unwrap();
+    let good = 25;
+    for i in 0..500 {
+        put(root.path(), &format!("a/{i:03}.jpg"), b"");
+    }
+    for i in 0..good {
+        let flat = image::RgbImage::from_pixel(8, 8, image::Rgb([i * 10, 0, 0]));
+        put(root.path(), &format!("b/{i}.png"), &encoded(flat, ImageFormat::Png));
+    }
+    let batch = Source::from(open(root.path())).batch(3, 0, 2_500, 1).unwrap();
+    let mut counts = vec![0; usize::from(good)];
+    batch.images.chunks_exact(3).for_each(|pixel| counts[usize::from(pixel[0] / 10)] += 1);
+    // 100 expected each, standard deviation 10.
+    assert!(counts.iter().all(|count| (50..150).contains(count)), "{counts:?}");
+}
+
+/// A sub-folder on a disk that was taken away: what is beside it is enough to go on with.
+#[test]
+fn most_of_the_photos_gone_does_not_end_a_training() {
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..400 {
+        put(root.path(), &format!("a/{i}.png"), b"gone soon");
+    }
+    for i in 0..100 {
+        put(root.path(), &format!("b/{i}.png"), &encoded(picture(8, 8, 5), ImageFormat::Png));
+    }
+    let source = Source::from(open(root.path()));
+    fs::remove_dir_all(root.path().join("a")).unwrap();
+    source.batch(3, 0, 1_000, 1).unwrap();
+}
+
 #[test]
 fn only_bad_files_are_a_clear_error() {
     let root = tempfile::tempdir().unwrap();
