@@ -9,6 +9,9 @@ use std::thread::{self, JoinHandle};
 use crate::error::{DatasetError, panic_text};
 use crate::source::{Batch, Scratch, Source, check_batch};
 
+/// More threads than this cannot have been meant; each holds a batch in the making.
+const MAX_WORKERS: usize = 1024;
+
 /// How a [`Loader`] loads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderConfig {
@@ -20,7 +23,7 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// The step of the first batch: 0, or where an interrupted run left off.
     pub start_step: u64,
-    /// Threads that decode; 0 for one a processor core. Batches do not depend on it.
+    /// Threads that decode, at most 1024; 0 for one a processor core. Batches do not depend on it.
     pub workers: usize,
     /// Batches kept ready ahead of the trainer, at least 1; each worker holds one more in the making.
     pub queue: usize,
@@ -65,13 +68,18 @@ impl Loader {
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`DatasetError::Config`] for an empty or huge batch or an empty queue, [`DatasetError::Thread`].
+    /// [`DatasetError::Config`] for an empty or huge batch, an empty queue or more than 1024 workers,
+    /// [`DatasetError::Thread`].
     pub fn new(source: impl Into<Source>, config: LoaderConfig) -> Result<Self, DatasetError> {
         check_batch(config.batch_size, config.image_size)?;
         if config.queue == 0 {
             return Err(DatasetError::Config {
                 reason: "a queue of 0 batches, expected at least 1".to_owned(),
             });
+        }
+        if config.workers > MAX_WORKERS {
+            let reason = format!("{} workers, expected at most {MAX_WORKERS}", config.workers);
+            return Err(DatasetError::Config { reason });
         }
         let workers = match config.workers {
             0 => thread::available_parallelism().map_or(1, |cores| cores.get()),

@@ -147,4 +147,5 @@ fn impossible_options_are_refused() {
     assert!(refused(LoaderConfig { image_size: 0, ..config(1, 0) }).contains("0²"));
     assert!(refused(LoaderConfig { image_size: u32::MAX, ..config(1, 0) }).contains("at most 2048 MiB"));
     assert!(refused(LoaderConfig { queue: 0, ..config(1, 0) }).contains("queue of 0"));
+    assert!(refused(config(usize::MAX, 0)).contains("workers, expected at most 1024"));
 }
