@@ -9,7 +9,7 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::error::{one_line, panic_text};
 use crate::jpeg;
@@ -61,7 +61,8 @@ impl PhotoReader {
         let withheld = |error: io::Error| Unusable::Withheld(one_line(&error.to_string()));
         read_file(path, &mut self.bytes).map_err(withheld)?;
         check_length(&self.bytes).map_err(Unusable::Bad)?;
-        let (photo, orientation) = fenced(|| decode(&self.bytes)).map_err(Unusable::Bad)?;
+        let (photo, orientation) =
+            fenced(|| decode(&self.bytes, MAX_DECODED_BYTES)).map_err(Unusable::Bad)?;
         fenced(|| frame(&mut self.resizer, &photo, size, framing, out)).map_err(Unusable::Bad)?;
         // The square is turned instead of the photo, which is far larger; where along the longer side
         // it lies is random or the middle, so turning first would give the same pictures.
@@ -94,22 +95,27 @@ fn fenced<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|panic| Err(format!("the decoder panicked: {}", panic_text(panic.as_ref()))))
 }
 
-fn decode(bytes: &[u8]) -> Result<(RgbImage, Orientation), String> {
+/// The photo and how it is to be turned; `most` is what decoding may allocate, in bytes.
+fn decode(bytes: &[u8], most: u64) -> Result<(RgbImage, Orientation), String> {
     if jpeg::is_jpeg(bytes) && !jpeg::reaches_its_end(bytes) {
         return Err("the JPEG is cut off".to_owned());
     }
     let describe = |error: image::ImageError| one_line(&error.to_string());
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    limits.max_alloc = Some(most);
     let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.limits(limits.clone());
     let reader = reader.with_guessed_format().map_err(|error| one_line(&error.to_string()))?;
-    if reader.format().is_none() {
+    let Some(format) = reader.format() else {
         return Err(format!("the content is in no known picture format ({} bytes)", bytes.len()));
-    }
+    };
     let mut decoder = reader.into_decoder().map_err(describe)?;
     // Without reserving the picture itself, the limit would hold only for the decoder's extra buffers.
     limits.reserve(decoder.total_bytes()).map_err(describe)?;
+    if format == ImageFormat::Tiff {
+        // This decoder takes the picture off by itself; taken off twice, a third of the limit is too much.
+        limits.max_alloc = Some(most);
+    }
     decoder.set_limits(limits).map_err(describe)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let photo = DynamicImage::from_decoder(decoder).map_err(describe)?;
@@ -222,12 +228,26 @@ mod tests {
     fn bombs_are_refused_before_they_are_decoded() {
         // A PNG header that promises 60,000 × 60,000 pixels.
         let mut bytes = Vec::new();
-        RgbImage::new(1, 1).write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
+        RgbImage::new(1, 1).write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
         bytes[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         let crc = crc32(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-        let reason = decode(&bytes).unwrap_err();
+        let reason = decode(&bytes, MAX_DECODED_BYTES).unwrap_err();
         assert!(reason.to_lowercase().contains("limit") || reason.contains("too large"), "{reason}");
+    }
+
+    #[test]
+    fn every_format_may_fill_half_of_the_limit() {
+        // 200 × 100 pixels are 60,000 bytes; a TIFF's strip is counted beside the picture.
+        for format in
+            [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff]
+        {
+            let mut bytes = Vec::new();
+            RgbImage::new(200, 100).write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+            let decoded = decode(&bytes, 130_000).map(|(photo, _)| photo.dimensions());
+            assert_eq!(decoded, Ok((200, 100)), "{format:?}");
+            assert!(decode(&bytes, 59_999).is_err(), "{format:?}");
+        }
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
