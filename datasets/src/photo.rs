@@ -16,6 +16,8 @@ use crate::jpeg;
 
 /// Larger files are no training photos; each worker may hold one of them in memory.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+/// The buffer of a larger file is given back: few files are, and each worker meets all of them in time.
+const KEPT_BYTES: usize = 16 << 20;
 /// What one decoding may allocate: enough for 100 megapixels, too little for a decompression bomb.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
@@ -59,8 +61,11 @@ impl PhotoReader {
         out: &mut [u8],
     ) -> Result<(), Unusable> {
         let withheld = |error: io::Error| Unusable::Withheld(one_line(&error.to_string()));
-        read_file(path, &mut self.bytes).map_err(withheld)?;
-        check_length(&self.bytes).map_err(Unusable::Bad)?;
+        if self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+        let len = read_file(path, &mut self.bytes).map_err(withheld)?;
+        check_length(len).map_err(Unusable::Bad)?;
         let (photo, orientation) =
             fenced(|| decode(&self.bytes, MAX_DECODED_BYTES)).map_err(Unusable::Bad)?;
         fenced(|| frame(&mut self.resizer, &photo, size, framing, out)).map_err(Unusable::Bad)?;
@@ -74,14 +79,21 @@ impl PhotoReader {
     }
 }
 
-fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+/// The file's length in bytes; one that is too large is not read, or not to its end.
+fn read_file(path: &Path, bytes: &mut Vec<u8>) -> io::Result<u64> {
     bytes.clear();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(bytes)?;
-    Ok(())
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    if len > MAX_FILE_BYTES {
+        return Ok(len);
+    }
+    // The length is not trusted: the file may grow meanwhile.
+    file.take(MAX_FILE_BYTES + 1).read_to_end(bytes)?;
+    Ok(bytes.len() as u64)
 }
 
-fn check_length(bytes: &[u8]) -> Result<(), String> {
-    match bytes.len() as u64 {
+fn check_length(len: u64) -> Result<(), String> {
+    match len {
         0 => Err("the file is empty".to_owned()),
         len if len > MAX_FILE_BYTES => Err(format!("the file is larger than {} MiB", MAX_FILE_BYTES >> 20)),
         _ => Ok(()),
@@ -222,6 +234,24 @@ mod tests {
         let mut square = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
         mirror(2, &mut square);
         assert_eq!(square, [4, 5, 6, 1, 2, 3, 10, 11, 12, 7, 8, 9]);
+    }
+
+    #[test]
+    fn large_files_are_not_held_and_huge_ones_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = PhotoReader::default();
+        let mut read = |name: &str, len: u64| {
+            let path = folder.path().join(name);
+            File::create(&path).unwrap().set_len(len).unwrap();
+            let read = reader.read(&path, 1, Framing::Centre, &mut [0; 3]);
+            (read.unwrap_err(), reader.bytes.capacity())
+        };
+        let (_, held) = read("large", 20 << 20);
+        assert!(held >= 20 << 20);
+        let (reason, held) = read("huge", MAX_FILE_BYTES + 1);
+        assert_eq!((reason, held), (Unusable::Bad("the file is larger than 256 MiB".to_owned()), 0));
+        let (_, held) = read("small", 1 << 10);
+        assert!((1 << 10..1 << 20).contains(&held), "{held} bytes");
     }
 
     #[test]
