@@ -1,20 +1,23 @@
 //! The one error type of this crate: each message says what failed and what was expected, in one line.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why no training pictures can be had. A single bad or missing file is never an error: see [`crate::BadFile`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// The path exists, but is a file.
-    #[error("{}: not a folder, expected a folder of photos; hint: give the folder that holds the photo", path.display())]
+    #[error(
+        "{}: not a folder, expected a folder of photos; hint: give the folder that holds the photo",
+        shown(path)
+    )]
     NotAFolder {
         /// The path that was given.
         path: PathBuf,
     },
     /// The folder does not exist or may not be read.
-    #[error("{}: cannot read the folder of photos: {source}; hint: {}", path.display(), folder_hint(source))]
+    #[error("{}: cannot read the folder of photos: {source}; hint: {}", shown(path), folder_hint(source))]
     Unreadable {
         /// The folder.
         path: PathBuf,
@@ -25,7 +28,7 @@ pub enum DatasetError {
     #[error(
         "{}: no photos in this folder, expected files ending in {}; hint: sub-folders are searched too, \
          hidden files are not",
-        path.display(),
+        shown(path),
         crate::walk::EXTENSIONS.join(", ")
     )]
     Empty {
@@ -36,8 +39,8 @@ pub enum DatasetError {
     #[error(
         "{}: none of the {tried} training photos can be decoded, the first to fail was {}: {reason}; \
          hint: check that the download is complete",
-        path.display(),
-        example.display()
+        shown(path),
+        shown(example)
     )]
     NothingDecodes {
         /// The folder.
@@ -53,8 +56,8 @@ pub enum DatasetError {
     #[error(
         "{}: the photos can no longer be read, of {tried} that were tried not one, among them {}: {reason}; expected \
          them as they were listed; hint: check that the disk is mounted and the folder where it was",
-        path.display(),
-        example.display()
+        shown(path),
+        shown(example)
     )]
     Withheld {
         /// The folder.
@@ -110,5 +113,15 @@ pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
 
 /// Foreign texts in a message: line ends become spaces, so that one file stays one line of a log.
 pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Names of files may hold anything: what a terminal would obey, line ends too, is shown as �.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{FFFD}")
+}
+
+/// A path in a message.
+pub(crate) fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
 }

@@ -1,10 +1,11 @@
 //! A folder of photos as a source: which are held out, which come next, and which turned out bad.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::DatasetError;
+use crate::error::{DatasetError, shown};
 use crate::index::Index;
 use crate::order::shuffled;
 use crate::photo::{Framing, PhotoReader, Unusable};
@@ -53,6 +54,13 @@ pub struct BadFile {
     pub path: PathBuf,
     /// What is wrong with it, in one line.
     pub reason: String,
+}
+
+impl fmt::Display for BadFile {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", shown(&self.path), self.reason)
+    }
 }
 
 /// A folder of photos, searched with its sub-folders. Cloning is cheap; clones share one list of bad files.
@@ -147,7 +155,7 @@ impl PhotoFolder {
         self.shared.from_cache
     }
 
-    /// What could not be read while listing the photos, or a cache that could not be written.
+    /// What could not be read while listing the photos, or a cache that could not be written: a line each.
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
     }

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DatasetError, one_line};
+use crate::error::{DatasetError, shown};
 use crate::rng::{hash, mix};
 use crate::walk::{Listing, check_folder, key, modified, real_paths, walk};
 
@@ -72,10 +72,9 @@ impl Index {
             && let Some(file) = cache_file(root, &leave_out, walked, &listing, fingerprint)
             && let Err(error) = write(cache, &file)
         {
-            listing.warnings.push(format!("{}: cannot keep the list of photos: {error}", cache.display()));
+            listing.warnings.push(format!("{}: cannot keep the list of photos: {error}", shown(cache)));
         }
-        let warnings = listing.warnings.iter().map(|warning| one_line(warning)).collect();
-        Ok(Self { photos: listing.photos, fingerprint, warnings, from_cache: false })
+        Ok(Self { photos: listing.photos, fingerprint, warnings: listing.warnings, from_cache: false })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
-use crate::error::{DatasetError, one_line};
+use crate::error::{DatasetError, printable, shown};
 
 /// The endings of file names that count as photos, in any case. What is inside is judged by content.
 pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "tif", "tiff", "gif"];
@@ -90,7 +90,7 @@ pub(crate) fn walk(root: &Path, leave_out: &[PathBuf]) -> Result<Listing, Datase
             Err(error) => {
                 // A link to a folder above it is met often and harmless: its photos are counted there.
                 if error.loop_ancestor().is_none() {
-                    listing.warnings.push(one_line(&error.to_string()));
+                    listing.warnings.push(printable(&error.to_string()));
                 }
                 continue;
             }
@@ -111,7 +111,7 @@ pub(crate) fn walk(root: &Path, leave_out: &[PathBuf]) -> Result<Listing, Datase
         let real = match real {
             Ok(real) => real,
             Err(error) => {
-                listing.warnings.push(format!("{}: {error}", entry.path().display()));
+                listing.warnings.push(format!("{}: {error}", shown(entry.path())));
                 if is_folder {
                     walker.skip_current_dir();
                 }

@@ -205,6 +205,25 @@ fn a_folder_without_photos_is_a_clear_error() {
     assert!(message.contains("jpg") && message.contains("hint: ") && !message.contains('\n'), "{message}");
 }
 
+/// A file's name may hold line ends and what terminals obey.
+#[cfg(unix)]
+#[test]
+fn odd_names_stay_on_one_line() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("my\nphotos");
+    put(&root, "red\u{1b}[31m\n.jpg", b"nothing");
+    std::os::unix::fs::symlink("gone", root.join("a\n.jpg")).unwrap();
+    let folder = open(&root);
+    let error = Source::from(folder.clone()).batch(0, 0, 1, 16).unwrap_err().to_string();
+    let bad = folder.bad_files()[0].to_string();
+    assert!(bad.starts_with("red\u{fffd}[31m\u{fffd}.jpg: the content"), "{bad}");
+    for line in [&error, &bad, &folder.warnings()[0]] {
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+    let message = PhotoFolder::open(root.join("no\n"), &FolderOptions::default()).unwrap_err().to_string();
+    assert!(!message.contains(char::is_control), "{message:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn links_to_the_same_photo_count_once() {

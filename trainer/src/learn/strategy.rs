@@ -260,9 +260,7 @@ impl<B: AutodiffBackend> Loop<B> {
         }
         state.bad_files = count;
         let path = self.config.log_folder().join("bad-files.log");
-        let lines =
-            photos.bad_files().into_iter().map(|bad| format!("{}: {}\n", bad.path.display(), bad.reason));
-        let text: String = lines.collect();
+        let text: String = photos.bad_files().iter().map(|bad| format!("{bad}\n")).collect();
         let reporter = &self.sampler.reporter;
         match write_atomically(&path, |out| out.write_all(text.as_bytes())) {
             Ok(()) => reporter
