@@ -26,14 +26,17 @@ pub enum DatasetError {
     },
     /// The folder holds no file that looks like a photo.
     #[error(
-        "{}: no photos in this folder, expected files ending in {}; hint: sub-folders are searched too, \
+        "{}: no photos in this folder, expected files ending in {}{}; hint: sub-folders are searched too, \
          hidden files are not",
         shown(path),
-        crate::walk::EXTENSIONS.join(", ")
+        crate::walk::EXTENSIONS.join(", "),
+        not_read(warnings)
     )]
     Empty {
         /// The folder.
         path: PathBuf,
+        /// What could not be read while searching: perhaps the photos.
+        warnings: Vec<String>,
     },
     /// The folder holds files that look like photos, and none of them decodes.
     #[error(
@@ -91,6 +94,15 @@ pub enum DatasetError {
         /// What the panic said.
         message: String,
     },
+}
+
+/// The first of what could not be read, and how much more there is.
+fn not_read(warnings: &[String]) -> String {
+    match warnings {
+        [] => String::new(),
+        [only] => format!("; not read: {only}"),
+        [first, rest @ ..] => format!("; not read: {first}; and {} more", rest.len()),
+    }
 }
 
 fn folder_hint(error: &io::Error) -> &'static str {

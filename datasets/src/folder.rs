@@ -21,6 +21,10 @@ const RANDOM_REPLACEMENTS: u64 = 1024;
 /// each try may take it seconds to say so. With half of the photos gone it never gets that far.
 const ENOUGH_WITHHELD: usize = 64;
 
+/// Warnings that are kept in full: links whose targets are not there come by the thousand (a tree of git-annex or DVC
+/// without its content).
+const MAX_WARNINGS: usize = 16;
+
 /// Which photos are kept from training, to validate on. The choice hashes each photo's relative path, so
 /// it depends neither on the seed nor, for a fraction, on which other photos there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -117,10 +121,14 @@ impl PhotoFolder {
             let reason = format!("the held-out fraction is {share}, expected at least 0 and below 1");
             return Err(DatasetError::Config { reason });
         }
-        let Index { photos, fingerprint, warnings, from_cache } =
+        let Index { photos, fingerprint, mut warnings, from_cache } =
             Index::open(root, options.cache.as_deref(), &options.leave_out)?;
         if photos.is_empty() {
-            return Err(DatasetError::Empty { path: root.to_owned() });
+            return Err(DatasetError::Empty { path: root.to_owned(), warnings });
+        }
+        if warnings.len() > MAX_WARNINGS {
+            let rest = warnings.split_off(MAX_WARNINGS).len();
+            warnings.push(format!("{}: {rest} more files or folders cannot be read", shown(root)));
         }
         let (training, held_out) = split(&photos, options.holdout);
         let bad = Mutex::default();
@@ -155,7 +163,8 @@ impl PhotoFolder {
         self.shared.from_cache
     }
 
-    /// What could not be read while listing the photos, or a cache that could not be written: a line each.
+    /// What could not be read while listing the photos, or a cache that could not be written: a line each, and one for
+    /// the rest where there are many.
     pub fn warnings(&self) -> &[String] {
         &self.shared.warnings
     }

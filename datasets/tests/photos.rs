@@ -205,6 +205,23 @@ fn a_folder_without_photos_is_a_clear_error() {
     assert!(message.contains("jpg") && message.contains("hint: ") && !message.contains('\n'), "{message}");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_could_not_be_read_is_told_with_an_empty_folder_and_not_by_the_thousand() {
+    use std::os::unix::fs::symlink;
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..100 {
+        symlink("gone", root.path().join(format!("{i:02}.jpg"))).unwrap();
+    }
+    let message = PhotoFolder::open(root.path(), &FolderOptions::default()).unwrap_err().to_string();
+    assert!(message.contains("no photos") && message.contains("/00.jpg: No such file"), "{message}");
+    assert!(message.contains("; and 99 more; hint: ") && !message.contains('\n'), "{message}");
+    put_good(root.path());
+    let folder = open(root.path());
+    assert_eq!(folder.warnings().len(), 17);
+    assert!(folder.warnings()[16].ends_with(": 84 more files or folders cannot be read"));
+}
+
 /// A file's name may hold line ends and what terminals obey.
 #[cfg(unix)]
 #[test]
