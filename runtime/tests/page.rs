@@ -12,7 +12,7 @@ use impasto::picture::{DecodeOptions, EncodeOptions, Picture};
 use impasto::serve::{ServeConfig, Server, Stopper};
 use impasto::{Frame, StylizerOptions};
 use impasto_checkpoints::shipped;
-use impasto_test_support::skipped;
+use impasto_test_support::{repository, skipped};
 use serde_json::json;
 
 /// A server with a further name asks for one.
@@ -283,6 +283,15 @@ fn a_picture_the_camera_and_every_setting() {
     scene.repaint(|browser| {
         browser.value("camera.click()");
     });
+
+    // A phone's picture: this browser cannot read it, the server does.
+    let phone = scene.folder.path().join("phone.heic");
+    std::fs::copy(repository("runtime/tests/fixtures/pictures/orientation_5.heic"), &phone).expect("copied");
+    scene.repaint(|browser| {
+        browser.choose("#file", &phone);
+    });
+    assert_eq!(scene.browser.number("painted.width"), 24.0);
+    assert_eq!(scene.browser.number("painted.height"), 16.0);
 
     // What is no picture is said to be none.
     std::fs::write(scene.folder.path().join("note.png"), "hello").expect("written");

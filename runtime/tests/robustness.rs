@@ -93,8 +93,10 @@ fn a_folder_of_all_good_pictures() {
     assert_eq!(report["painted"].as_array().map(Vec::len), Some(GOOD.len()));
     for row in GOOD {
         let mut path = scene.path("out").join(file_name(row.name));
-        if path.extension().is_some_and(|extension| extension == "bmp" || extension == "gif") {
-            path.set_extension("png");
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("bmp" | "gif") => _ = path.set_extension("png"),
+            Some("heic") => _ = path.set_extension("jpg"),
+            _ => {}
         }
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (expected, magic) = ((row.shows)(), magic(&path));

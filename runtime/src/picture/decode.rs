@@ -22,8 +22,14 @@ use crate::{Frame, RuntimeError};
 pub const DEFAULT_MAX_PIXELS: u64 = 150_000_000;
 
 /// The formats that are read, for messages.
-pub const READABLE_FORMATS: &str = "JPEG, PNG, WebP, BMP, TIFF or GIF";
+pub const READABLE_FORMATS: &str = if cfg!(feature = "heic") {
+    "JPEG, PNG, WebP, HEIC, BMP, TIFF or GIF"
+} else {
+    "JPEG, PNG, WebP, BMP, TIFF or GIF"
+};
 
+/// What to do with a picture of a kind that is not read.
+pub(super) const SAVE_ANEW: &str = "; hint: save it as JPEG or PNG";
 /// Bytes at a file's beginning that tell its format; the longest signature has 12.
 const SIGNATURE_BYTES: u64 = 32;
 /// Bytes a pixel may take in the decoder's output: 16-bit RGBA. Of wider ones half as many are allowed.
@@ -81,15 +87,17 @@ impl Picture {
     /// # Errors
     /// As [`Picture::open`], without [`RuntimeError::Io`].
     pub fn from_bytes(bytes: &[u8], name: &str, options: &DecodeOptions) -> Result<Picture, RuntimeError> {
-        let format = format_of(bytes, name)?;
-        if format == ImageFormat::Jpeg && !jpeg_reaches_its_end(bytes) {
+        let kind = kind_of(bytes, name)?;
+        if kind == Kind::Common(ImageFormat::Jpeg) && !jpeg_reaches_its_end(bytes) {
             let reason = "truncated JPEG: its end is missing; expected a complete file".to_string();
             return Err(RuntimeError::Picture { path: name.to_string(), reason });
         }
-        match fenced(|| decode(bytes, format, name, options)) {
-            Some(result) => result,
-            None => Err(broken(name, format, &"the decoder gave up on it", "")),
-        }
+        let decoded = fenced(|| match kind {
+            Kind::Common(format) => decode(bytes, format, name, options),
+            #[cfg(feature = "heic")]
+            Kind::Heic => super::heic::decode(bytes, name, options),
+        });
+        decoded.unwrap_or_else(|| Err(broken(name, kind, &"the decoder gave up on it", "")))
     }
 }
 
@@ -116,7 +124,7 @@ fn read_bytes(mut source: impl Read, path: &Path, options: &DecodeOptions) -> Re
     let most = options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL).saturating_add(2 * HEADER_ALLOCATION);
     let mut bytes = Vec::new();
     source.by_ref().take(SIGNATURE_BYTES).read_to_end(&mut bytes).map_err(io)?;
-    format_of(&bytes, &name)?;
+    kind_of(&bytes, &name)?;
     source.take(most - SIGNATURE_BYTES).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 == most {
         return Err(not_a_picture(&name, format!("the file has {most} bytes or more")));
@@ -124,20 +132,42 @@ fn read_bytes(mut source: impl Read, path: &Path, options: &DecodeOptions) -> Re
     Ok(bytes)
 }
 
-/// The format of a file that begins with these bytes.
-fn format_of(bytes: &[u8], name: &str) -> Result<ImageFormat, RuntimeError> {
+/// Which decoder a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One of the crate image.
+    Common(ImageFormat),
+    #[cfg(feature = "heic")]
+    Heic,
+}
+
+impl Kind {
+    fn name(self) -> String {
+        match self {
+            Kind::Common(format) => format_name(format),
+            #[cfg(feature = "heic")]
+            Kind::Heic => "HEIC".to_string(),
+        }
+    }
+}
+
+/// The kind of a file that begins with these bytes.
+fn kind_of(bytes: &[u8], name: &str) -> Result<Kind, RuntimeError> {
     if bytes.is_empty() {
         return Err(not_a_picture(name, "the file is empty".into()));
     }
     match image::guess_format(bytes) {
-        Ok(format) if format.reading_enabled() => Ok(format),
+        Ok(format) if format.reading_enabled() => Ok(Kind::Common(format)),
         Ok(format) => Err(not_read(name, &format_name(format))),
+        #[cfg(feature = "heic")]
+        Err(_) if is_heif(bytes) => Ok(Kind::Heic),
+        #[cfg(not(feature = "heic"))]
         Err(_) if is_heif(bytes) => Err(not_read(name, "HEIC")),
         Err(_) => Err(not_a_picture(name, "not a picture".into())),
     }
 }
 
-/// Is this a phone's picture in HEVC? (ISO/IEC 23008-12, the brands of its first box.)
+/// Is this a phone's picture in HEVC, or likely one? (ISO/IEC 23008-12, the brands of its first box.)
 fn is_heif(bytes: &[u8]) -> bool {
     const BRANDS: [&[u8; 4]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
     bytes.get(4..8) == Some(b"ftyp") && BRANDS.iter().any(|brand| bytes.get(8..12) == Some(&brand[..]))
@@ -151,7 +181,7 @@ fn decode(
 ) -> Result<Picture, RuntimeError> {
     let failed = |error: ImageError| {
         let is_whole = matches!(error, ImageError::Unsupported(_));
-        broken(name, format, &error, if is_whole { "; hint: save it as JPEG or PNG" } else { "" })
+        broken(name, Kind::Common(format), &error, if is_whole { SAVE_ANEW } else { "" })
     };
     let check = |width: u32, height: u32, bytes_per_pixel: u64| {
         let (width, height) = (u64::from(width), u64::from(height));
@@ -212,7 +242,8 @@ fn decode(
     if format == ImageFormat::Gif {
         alpha = alpha.filter(|alpha| alpha.iter().any(|&opacity| opacity != 255));
     }
-    let frame = Frame::new(width, height, rgb).map_err(|error| broken(name, format, &error, ""))?;
+    let frame =
+        Frame::new(width, height, rgb).map_err(|error| broken(name, Kind::Common(format), &error, ""))?;
     Ok(Picture { frame, alpha, icc_profile })
 }
 
@@ -261,7 +292,7 @@ fn tiff_profile(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Splits RGBA into RGB and alpha, the RGB in the buffer that came in.
-fn split_alpha(mut rgba: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn split_alpha(mut rgba: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     let pixels = rgba.len() / 4;
     let alpha = rgba.iter().skip(3).step_by(4).copied().collect();
     for pixel in 1..pixels {
@@ -273,7 +304,7 @@ fn split_alpha(mut rgba: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
 
 /// Is this an ICC profile for RGB values, of a size worth carrying? (ICC.1:2010, header bytes 16..20 and
 /// 36..40.)
-fn is_rgb_profile(profile: &[u8]) -> bool {
+pub(super) fn is_rgb_profile(profile: &[u8]) -> bool {
     profile.len() <= MAX_ICC_BYTES
         && profile.get(16..20) == Some(b"RGB ".as_slice())
         && profile.get(36..40) == Some(b"acsp".as_slice())
@@ -310,7 +341,13 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
 /// What a picture in memory says of its size (width, height in pixels, as stored), read from its head alone.
 #[cfg(feature = "serve")]
 pub(crate) fn declared_size(bytes: &[u8]) -> Option<(usize, usize)> {
-    let size = || ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?.into_dimensions().ok();
+    let size = || {
+        #[cfg(feature = "heic")]
+        if is_heif(bytes) {
+            return super::heic::declared_size(bytes);
+        }
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?.into_dimensions().ok()
+    };
     fenced(size).flatten().map(|(width, height)| (width as usize, height as usize))
 }
 
@@ -344,19 +381,17 @@ fn not_a_picture(name: &str, found: String) -> RuntimeError {
 fn not_read(name: &str, format: &str) -> RuntimeError {
     RuntimeError::Picture {
         path: name.to_string(),
-        reason: format!(
-            "{format} files are not read; expected a {READABLE_FORMATS} picture; hint: save it as JPEG or PNG"
-        ),
+        reason: format!("{format} files are not read; expected a {READABLE_FORMATS} picture{SAVE_ANEW}"),
     }
 }
 
-fn broken(name: &str, format: ImageFormat, detail: &dyn Display, hint: &str) -> RuntimeError {
+pub(super) fn broken(name: &str, kind: Kind, detail: &dyn Display, hint: &str) -> RuntimeError {
     // Decoders put several lines, and bytes of the file, into their messages.
     let detail: String =
         detail.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     // What the standard library says of a reader that runs dry.
     let detail = detail.trim().replace("failed to fill whole buffer", "it ends too early");
-    let format = format_name(format);
+    let format = kind.name();
     RuntimeError::Picture {
         path: name.to_string(),
         reason: format!("broken or unsupported {format}: {detail}; expected a complete {format} file{hint}"),

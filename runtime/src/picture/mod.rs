@@ -1,6 +1,7 @@
 //! Pictures in and out: one 8-bit RGB [`Frame`] with what has to survive the painting beside it.
 //!
 //! - `decode`: files to [`Picture`]s; orientation, depth, alpha and profile are sorted out here, once.
+//! - `heic`: the format of phones, which has a decoder of its own.
 //! - `encode`: [`Picture`]s to PNG, JPEG, WebP and TIFF, written whole or not at all.
 //! - `resize`: Lanczos-3 resampling.
 //! - `alpha`: colours weighted by their opacity, for resampling and for formats without alpha.
@@ -10,6 +11,8 @@ mod alpha;
 mod color;
 mod decode;
 mod encode;
+#[cfg(feature = "heic")]
+mod heic;
 mod resize;
 
 pub use color::{blend, keep_colors, side_by_side, side_by_side_into, side_by_side_pictures};

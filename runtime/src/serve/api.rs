@@ -204,9 +204,10 @@ fn too_long(format: Format, width: usize, height: usize) -> Option<Refusal> {
     })
 }
 
-/// A JPEG is given back as a JPEG, a WebP as a WebP, all else as PNG.
+/// A JPEG and a phone's HEIC are given back as a JPEG, a WebP as a WebP, all else as PNG.
 fn own_format(bytes: &[u8]) -> Format {
     match bytes {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => Format::Jpeg,
         [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Format::WebP,
         _ => Format::Png,

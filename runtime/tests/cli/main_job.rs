@@ -218,22 +218,22 @@ fn watching_leaves_files_that_were_there_before_it() {
 fn a_folder_s_pictures_in_other_formats_are_told_and_hidden_files_are_not_looked_at() {
     let studio = Studio::new();
     studio.picture("in/a.png", 9, 9);
-    for name in ["in/b.HEIC", "in/c.heic", "in/d.dng"] {
-        studio.write(name, b"of a phone");
+    for name in ["in/b.AVIF", "in/c.avif", "in/d.dng"] {
+        studio.write(name, b"of a camera");
     }
     studio.write("in/._a.png", b"a resource fork");
     studio.picture("in/.thumbnails/a.png", 9, 9);
     let output = studio.stylize(&["in", "-o", "out"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let words = "pictures left out: 1 dng, 2 heic; expected JPEG, PNG, WebP, BMP, TIFF or GIF; hint: ";
+    let words = "pictures left out: 2 avif, 1 dng; expected JPEG, PNG, WebP, HEIC, BMP, TIFF or GIF; hint: ";
     assert!(text.starts_with(words) && text.lines().count() == 1, "{text}");
     assert!(studio.files().iter().filter(|name| name.starts_with("out/")).eq(["out/a.png"]));
     let output = studio.stylize(&["in", "-o", "out", "--overwrite", "--json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let left_out = report["left_out"].as_array().unwrap().iter().map(|path| path.as_str().unwrap());
     assert!(
-        left_out.map(|path| path.replace('\\', "/")).eq(["in/b.HEIC", "in/c.heic", "in/d.dng"]),
+        left_out.map(|path| path.replace('\\', "/")).eq(["in/b.AVIF", "in/c.avif", "in/d.dng"]),
         "{report}"
     );
 

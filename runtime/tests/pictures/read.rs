@@ -13,11 +13,15 @@ use crate::{
 
 /// JPEG at quality 95 on a smooth picture.
 const JPEG_TOLERANCE: u8 = 5;
+/// HEIC at quality 95.
+const HEIC_TOLERANCE: u8 = 5;
 
 #[test]
 fn every_orientation_is_applied_in_every_format_that_has_it() {
     for number in 1..=8 {
-        for (extension, tolerance) in [("jpg", JPEG_TOLERANCE), ("png", 0), ("webp", 0), ("tiff", 0)] {
+        for (extension, tolerance) in
+            [("jpg", JPEG_TOLERANCE), ("heic", HEIC_TOLERANCE), ("png", 0), ("webp", 0), ("tiff", 0)]
+        {
             let name = format!("orientation_{number}.{extension}");
             assert_shows(&name, &open(&name).frame, &base(), tolerance);
         }
@@ -40,6 +44,16 @@ fn every_kind_of_jpeg_is_read() {
 }
 
 #[test]
+fn the_pictures_of_phones_are_read() {
+    for (name, tolerance) in [("heic.heic", 14), ("icc.heic", HEIC_TOLERANCE), ("deep.heic", HEIC_TOLERANCE)]
+    {
+        let picture = open(name);
+        assert_shows(name, &picture.frame, &base(), tolerance);
+        assert_eq!(picture.alpha, None, "{name}");
+    }
+}
+
+#[test]
 fn lossless_colour_is_read_exactly() {
     for name in ["rgb.bmp", "animated.webp", "icc.tiff", "icc.png"] {
         let picture = open(name);
@@ -57,6 +71,10 @@ fn alpha_is_kept() {
         assert_shows(name, &picture.frame, &base(), 0);
         assert_eq!(picture.alpha, Some(base_alpha()), "{name}");
     }
+    let picture = open("alpha.heic");
+    assert_shows("alpha.heic", &picture.frame, &base(), 2);
+    let off = picture.alpha.unwrap().iter().zip(base_alpha()).map(|(a, b)| a.abs_diff(b)).max();
+    assert!(off.unwrap() <= 2, "alpha.heic: {off:?}");
     let picture = open("grey_alpha.png");
     assert_shows("grey_alpha.png", &picture.frame, &grey_frame(&base_grey()), 0);
     assert_eq!(picture.alpha, Some(base_alpha()));
@@ -138,7 +156,7 @@ fn sixteen_bits_are_rounded_to_eight() {
 #[test]
 fn an_rgb_profile_is_carried_and_others_are_not() {
     let srgb = fixture_bytes("srgb.icc");
-    for name in ["icc.jpg", "icc.png", "icc.webp", "icc.tiff"] {
+    for name in ["icc.jpg", "icc.png", "icc.webp", "icc.tiff", "icc.heic"] {
         assert_eq!(open(name).icc_profile.as_ref(), Some(&srgb), "{name}");
     }
     let picture = open("icc_cmyk.jpg");

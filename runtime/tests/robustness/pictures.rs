@@ -69,6 +69,10 @@ pub const GOOD: &[Good] = &[
     good("thread.png", || flat_png(1, 5000), || flat(1, 5000), 0),
     good("hair.png", || flat_png(5000, 1), || flat(5000, 1), 0),
     fixture!("lossy.webp", base, HALF),
+    fixture!("heic.heic", base, HALF),
+    good("heic orientation_5.heic", || fixture_bytes("orientation_5.heic"), base, JPEG),
+    fixture!("deep.heic", base, JPEG),
+    good("heic called.jpg", || fixture_bytes("heic.heic"), base, HALF),
     fixture!("alpha.webp", base, 0),
     fixture!("animated.webp", base, 0),
     fixture!("alpha.tiff", base, 0),         // deflate
@@ -130,12 +134,13 @@ pub const fn place(name: &'static str, put: fn(&Path), says: &'static [&'static 
     Bad { name, make: Make::Place(put), says }
 }
 
-const NO_PICTURE: &[&str] = &["not a picture", "expected a JPEG, PNG, WebP, BMP, TIFF or GIF picture"];
+const NO_PICTURE: &[&str] = &["not a picture", "expected a JPEG, PNG, WebP, HEIC, BMP, TIFF or GIF picture"];
 
 const CUT_JPEG: &[&str] = &["truncated JPEG: its end is missing; expected a complete file"];
 const BROKEN_JPEG: &[&str] = &["broken or unsupported JPEG: ", "; expected a complete JPEG file"];
 const BROKEN_PNG: &[&str] = &["broken or unsupported PNG: ", "; expected a complete PNG file"];
 const BROKEN_WEBP: &[&str] = &["broken or unsupported WebP: ", "; expected a complete WebP file"];
+const BROKEN_HEIC: &[&str] = &["broken or unsupported HEIC: ", "; expected a complete HEIC file"];
 const BROKEN_BMP: &[&str] = &["broken or unsupported BMP: ", "; expected a complete BMP file"];
 const BROKEN_TIFF: &[&str] = &["broken or unsupported TIFF: ", "; expected a complete TIFF file"];
 const BROKEN_GIF: &[&str] = &["broken or unsupported GIF: ", "; expected a complete GIF file"];
@@ -154,11 +159,7 @@ pub const BAD: &[Bad] = &[
         || b"\0\0\0\x1Cftypavif\0\0\0\0avifmif1".to_vec(),
         &["AVIF files are not read", "expected"],
     ),
-    bad(
-        "a phone's.jpg",
-        || b"\0\0\0\x1Cftypheic\0\0\0\0mif1heic".to_vec(),
-        &["HEIC files are not read; expected a JPEG", "; hint: save it as JPEG or PNG"],
-    ),
+    bad("a phone's.jpg", || b"\0\0\0\x1Cftypheic\0\0\0\0mif1heic".to_vec(), BROKEN_HEIC),
     bad("profile.png", || fixture_bytes("srgb.icc"), NO_PICTURE),
     bad("\u{1b}[31mtext\n\u{7}.png", || b"text".to_vec(), &["not a picture"]),
     bad("\u{FFFD}text.png", || b"text".to_vec(), &["not a picture"]),
@@ -182,6 +183,11 @@ pub const BAD: &[Bad] = &[
     bad("end.jpg", || without_end_of("baseline.jpg", 2), CUT_JPEG),
     bad("end.png", || without_end_of("icc.png", 20), BROKEN_PNG),
     bad("end.webp", || without_end_of("lossy.webp", 9), BROKEN_WEBP),
+    bad("heic head.heic", || head_of("heic.heic", 400), BROKEN_HEIC),
+    bad("heic middle.heic", || half_of("heic.heic"), BROKEN_HEIC),
+    bad("heic end.heic", || without_end_of("heic.heic", 9), BROKEN_HEIC),
+    bad("heic bit.heic", || flipped_in("heic.heic", 100), BROKEN_HEIC),
+    bad("heic huge.heic", huge_heic, &["60000×60000 is 3600000000 pixels", MORE]),
     bad("bmp end.bmp", || without_end_of("rgb.bmp", 9), BROKEN_BMP),
     bad("end.tiff", || without_end_of("alpha.tiff", 9), BROKEN_TIFF),
     bad("gif end.gif", || without_end_of("palette.gif", 9), BROKEN_GIF),
@@ -210,6 +216,19 @@ pub const BAD: &[Bad] = &[
     place("loop.png", |path| link("loop.png", path), &["cannot read: Too many levels of symbolic links"]),
     place("endless.png", |path| link("/dev/zero", path), NO_PICTURE),
 ];
+
+/// All sizes in it are said to be 60,000 × 60,000 (boxes `ispe`: version, width, height).
+fn huge_heic() -> Vec<u8> {
+    let mut bytes = fixture_bytes("heic.heic");
+    let places: Vec<usize> =
+        (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"ispe\0\0\0\0")).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + 8..at + 12].copy_from_slice(&60_000u32.to_be_bytes());
+        bytes[at + 12..at + 16].copy_from_slice(&60_000u32.to_be_bytes());
+    }
+    bytes
+}
 
 /// A TIFF that is said to hold its colours in another way (tag 262, a short).
 fn photometric(name: &str, kind: u8) -> Vec<u8> {

@@ -12,13 +12,20 @@ use impasto::picture::{DecodeOptions, EncodeOptions, Format, Picture, READABLE_F
 use crate::interrupt;
 
 /// Extensions of the pictures that a folder is searched for.
-const READABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+const READABLE: &[&str] = if cfg!(feature = "heic") {
+    &["jpg", "jpeg", "png", "webp", "heic", "heif", "hif", "bmp", "tif", "tiff", "gif"]
+} else {
+    &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
+};
+/// Those of them that phones make, with losses.
+const PHONES: &[&str] = &["heic", "heif", "hif"];
 /// Those of them that are also written.
 const WRITABLE: &[&str] = &["jpg", "jpeg", "png", "webp", "tif", "tiff"];
-
 /// Pictures that folders hold too and that are not read: of phones, cameras and editors.
-const UNREADABLE: &[&str] =
-    &["heic", "heif", "avif", "jxl", "jp2", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2", "psd"];
+const UNREADABLE: &[&str] = &[
+    "heic", "heif", "hif", "avif", "jxl", "jp2", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2",
+    "psd",
+];
 
 /// Where a picture comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,8 +284,6 @@ fn walk(folder: &Path, excluded: &Path, plan: &mut Plan) -> Vec<PathBuf> {
                 |extensions: &[&str]| extension_of(&path).is_some_and(|ext| extensions.contains(&&*ext));
             if path.is_dir() {
                 waiting.push(path);
-            } else if has(UNREADABLE) {
-                plan.left_out.push(path);
             } else if has(READABLE) {
                 // A pipe in a folder may have nobody at its other end: it would be waited for.
                 if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
@@ -289,6 +294,8 @@ fn walk(folder: &Path, excluded: &Path, plan: &mut Plan) -> Vec<PathBuf> {
                 } else {
                     found.push(path);
                 }
+            } else if has(UNREADABLE) {
+                plan.left_out.push(path);
             }
         }
     }
@@ -301,11 +308,12 @@ fn extension_of(path: &Path) -> Option<String> {
     path.extension().and_then(|ext| ext.to_str()).map(str::to_ascii_lowercase)
 }
 
-/// The path with an extension that can be written: the forced one, its own, or png.
+/// The path with an extension that can be written: the forced one, its own, jpg for a phone's picture, or png.
 fn with_writable_extension(path: &Path, forced: Option<&str>) -> PathBuf {
     match (forced, extension_of(path)) {
         (Some(forced), _) => path.with_extension(forced),
         (None, Some(own)) if WRITABLE.contains(&own.as_str()) => path.to_path_buf(),
+        (None, Some(own)) if PHONES.contains(&own.as_str()) => path.with_extension("jpg"),
         _ => path.with_extension("png"),
     }
 }

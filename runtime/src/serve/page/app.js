@@ -43,13 +43,27 @@ let picture = null; // { bitmap, file, name, blob, key }
 let camera = null; // { video, stream, facing, device, mirrored }
 let loading = 0; // the last picture or camera asked for
 
-async function openPicture(file, name) {
-  const asked = ++loading;
-  let bitmap;
+// Few browsers read the pictures of phones; the server does.
+async function decoded(file, name) {
   try {
-    bitmap = await createImageBitmap(file);
+    return { bitmap: await createImageBitmap(file), file };
+  } catch (error) {
+    if (!/\.(heic|heif|hif)$/i.test(name)) throw error;
+    say("Opening a phone's picture …");
+    const answer = await fetch("/api/stylize?strength=0&format=jpeg&quality=95", { method: "POST", body: file });
+    if (!answer.ok) throw error;
+    const jpeg = await answer.blob();
+    return { bitmap: await createImageBitmap(jpeg), file: jpeg };
+  }
+}
+
+async function openPicture(chosen, name) {
+  const asked = ++loading;
+  let bitmap, file;
+  try {
+    ({ bitmap, file } = await decoded(chosen, name));
   } catch {
-    if (asked === loading) say("This file is not a picture that the browser can read. JPEG, PNG, WebP and GIF work.", "error");
+    if (asked === loading) say("This file is not a picture that the browser can read. JPEG, PNG, WebP, HEIC and GIF work.", "error");
     return;
   }
   if (asked !== loading) return;
@@ -478,8 +492,8 @@ $("download").addEventListener("click", async () => {
   if (blob) save(blob, `${title()}-${settings.style}.jpg`);
 });
 
-// What the server reads too. A browser may read more: AVIF, Apple's HEIC.
-const READABLE = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/gif"];
+// What the server reads too. A browser may read more: AVIF.
+const READABLE = ["image/jpeg", "image/png", "image/webp", "image/heic", "image/heif", "image/bmp", "image/tiff", "image/gif"];
 
 // The whole picture through the interface for programs.
 $("full").addEventListener("click", async ({ target }) => {
