@@ -30,14 +30,20 @@ pub fn defaults(request: &Request) -> (String, Preset) {
 /// # Errors
 /// Any [`TrainError`]; a driver's panic becomes [`TrainError::OutOfMemory`] or [`TrainError::Panicked`].
 pub fn train(job: &Job) -> Result<Outcome, TrainError> {
-    let device: Device = job.config.device.parse()?;
+    let device = usable_device(&job.config)?;
+    let (ended, noted) = with_panics_noted(|noted| dispatch(job, device, noted));
+    judged(&job.config, ended, noted)
+}
+
+/// The device of a run: it is in this build, on this machine, and computes in the precision asked for.
+pub(crate) fn usable_device(config: &TrainConfig) -> Result<Device, TrainError> {
+    let device: Device = config.device.parse()?;
     check(device)?;
-    if job.config.precision == TrainPrecision::Bf16 && device == Device::Cpu {
+    if config.precision == TrainPrecision::Bf16 && device == Device::Cpu {
         let reason = "precision bf16 on the CPU, expected f32 there; hint: --precision f32".to_owned();
         return Err(TrainError::Config { reason });
     }
-    let (ended, noted) = with_panics_noted(|noted| dispatch(job, device, noted));
-    judged(&job.config, ended, noted)
+    Ok(device)
 }
 
 /// What came of a training, and of what its threads panicked about.

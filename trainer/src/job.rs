@@ -10,6 +10,7 @@ use impasto_checkpoints::Credit;
 use impasto_datasets::{DeadLeaves, FolderOptions, Holdout, PhotoFolder, Source};
 use sha2::{Digest, Sha256};
 
+use crate::backends::usable_device;
 use crate::config::{DEAD_LEAVES, Difference, Overrides, TrainConfig};
 use crate::error::TrainError;
 use crate::learn::checkpoint::{CheckpointFolder, Manifest, RunIdentity};
@@ -102,6 +103,7 @@ impl Job {
             (config, resume) = (resumed, Some(manifest));
         }
         config.validate()?;
+        usable_device(&config)?; // before anything is walked or downloaded for it
         check_output(&config, request, resume.is_some())?;
         let style = match &config.style {
             Some(path) => StylePicture::open(path, config.style_size)?,

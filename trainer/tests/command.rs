@@ -177,6 +177,8 @@ fn bad_input_is_one_line_that_says_what_was_expected() {
         (&["--config", "none.toml"], &["none.toml", "cannot read"]),
         (&["--device", "abacus"], &["abacus", "cpu"]),
         (&["--precision", "bf16"], &["bf16", "--precision f32"]),
+        // What the device lacks is said before its weights are looked for, or downloaded.
+        (&["--precision", "bf16", "--loss-net", "vgg19", "--offline"], &["bf16", "--precision f32"]),
         (&["--resume"], &["no complete checkpoint", "--checkpoint-dir"]),
         (
             &[
