@@ -73,7 +73,7 @@ settings! {
     [long, short, value_name = "FOLDER"] dataset: String = String,
     /// The style model to write.
     [long, short, value_name = "FILE"] output: PathBuf = PathBuf,
-    /// `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`.
+    /// `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N` [default: cuda where build and machine have it, else cpu].
     [long] device: String = String,
     /// Number type of the convolutions.
     [long, value_enum] precision: TrainPrecision = TrainPrecision,

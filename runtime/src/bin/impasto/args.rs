@@ -13,13 +13,14 @@ use impasto::{Device, Precision, Tile};
 /// Paints pictures in a learned style, in a single pass.
 #[derive(Parser)]
 #[command(name = "impasto", version, long_version = crate::version::long())]
-#[command(propagate_version = true, max_term_width = 100)]
+#[command(propagate_version = true, max_term_width = 100, after_help = after_help())]
 pub struct Cli {
+    // Behind each command's own options, before --help.
     /// Say nothing but errors
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with = "verbose", display_order = 900)]
     pub quiet: bool,
     /// Say more: a line for each picture
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 900)]
     pub verbose: bool,
     #[command(subcommand)]
     pub command: Command,
@@ -34,19 +35,11 @@ pub enum Command {
     /// Paint the camera in a window as it comes
     #[cfg(feature = "webcam")]
     Webcam(WebcamArgs),
-    /// List, show, import and export styles
-    Styles(StylesArgs),
-    /// Measure how fast frames are painted here
-    Bench(BenchArgs),
-    /// What can paint here: the processor, GPUs, and ffmpeg for videos
-    Devices(crate::devices::DevicesArgs),
-    /// Write a script that completes commands, options and styles in a shell
-    Completions(crate::completions::CompletionsArgs),
-    /// Write the manual pages
-    Man(crate::man::ManArgs),
     /// A page in the browser that paints pictures and the camera, and an interface for programs
     #[cfg(feature = "serve")]
     Serve(crate::serve_args::ServeArgs),
+    /// List, show, import and export styles
+    Styles(StylesArgs),
     /// Paint a picture in the style of others by optimizing it, without a trained style (slow)
     #[cfg(feature = "reference")]
     Gatys(Box<crate::reference_args::GatysArgs>),
@@ -56,6 +49,14 @@ pub enum Command {
     /// Compare a style's network with the iterative method under the losses it was trained with
     #[cfg(feature = "reference")]
     Compare(Box<crate::reference_args::CompareArgs>),
+    /// Measure how fast frames are painted here
+    Bench(BenchArgs),
+    /// What can paint here: the processor, GPUs, and ffmpeg for videos
+    Devices(crate::devices::DevicesArgs),
+    /// Write a script that completes commands, options and styles in a shell
+    Completions(crate::completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(crate::man::ManArgs),
 }
 
 /// Commands that a build may lack, and the features that bring them.
@@ -66,6 +67,20 @@ const OPTIONAL: [(&str, &str, bool); 5] = [
     ("dream", "reference", cfg!(feature = "reference")),
     ("compare", "reference", cfg!(feature = "reference")),
 ];
+
+/// Below the list of commands: how to begin, and which commands another build would have.
+fn after_help() -> String {
+    let examples = "Examples:
+  impasto styles list
+  impasto stylize photo.jpg --style wave -o painted.png
+  impasto stylize holiday/ --model my.safetensors -o painted/";
+    let missing: Vec<_> = OPTIONAL.iter().filter(|(.., there)| !there).map(|(name, ..)| *name).collect();
+    if missing.is_empty() {
+        return examples.to_owned();
+    }
+    let missing = missing.join(", ");
+    format!("{examples}\n\nNot in this build: {missing} (cargo install --path runtime --features full)")
+}
 
 /// Reads the command line. What is wrong with it, or a request for help, ends the process here.
 pub fn parse() -> Cli {
@@ -270,8 +285,8 @@ pub struct EngineArgs {
     /// Threads to paint with [default: one a physical core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
-    /// Where a large picture's activations are kept: auto (768 MiB in memory, the rest in a scratch file in the
-    /// folder that IMPASTO_SCRATCH names), N (all in the file, in bands of N rows), or off (all in memory)
+    /// Where a large picture's activations are kept: auto (768 MiB in memory, the rest in a scratch file), N (all in
+    /// the file, in bands of N rows), or off (all in memory). The variable IMPASTO_SCRATCH names the file's folder
     #[arg(long, default_value = "auto", value_name = "auto|N|off")]
     pub tile: Tile,
 }

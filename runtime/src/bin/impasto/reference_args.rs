@@ -55,16 +55,16 @@ pub struct PictureArgs {
 /// Which network looks at the pictures; the same as for `impasto-train`.
 #[derive(Args)]
 pub struct NetworkArgs {
-    /// vgg16, vgg19, squeezenet, or one with random weights as random-vgg16
+    /// The loss network: vgg16, vgg19, squeezenet, or one with random weights as random-vgg16
     #[arg(long, default_value = "vgg19", value_name = "NETWORK")]
     pub loss_net: LossNetworkChoice,
-    /// Its weights: safetensors or PyTorch [default: the cache folder, else a download]
+    /// The loss network's weights: safetensors or PyTorch [default: the cache folder, else a download]
     #[arg(long, value_name = "FILE")]
     pub loss_weights: Option<PathBuf>,
     /// Download nothing
     #[arg(long)]
     pub offline: bool,
-    /// How it halves its pictures
+    /// How the loss network halves its planes
     #[arg(long, value_enum, default_value_t = Pooling::Max)]
     pub pooling: Pooling,
 }
@@ -189,7 +189,8 @@ pub struct CompareArgs {
     /// What the iterative method starts from
     #[arg(long, value_enum, default_value_t = CompareInit::Content)]
     pub init: CompareInit,
-    /// Its weights: safetensors or PyTorch [default: the cache folder, else a download]
+    /// Weights of the loss network that the style was trained with: safetensors or PyTorch [default: the cache folder,
+    /// else a download]
     #[arg(long, value_name = "FILE")]
     pub loss_weights: Option<PathBuf>,
     /// Download nothing

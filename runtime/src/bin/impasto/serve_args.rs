@@ -27,7 +27,7 @@ pub struct ServeArgs {
     /// Private key of the certificate
     #[arg(long, value_name = "PEM", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A style model file to offer beside the shipped styles
+    /// A style model file to offer beside the shipped styles; may be given several times
     #[arg(long, value_name = "FILE")]
     pub model: Vec<PathBuf>,
     /// The style that is chosen when the page opens [default: the first --model, else starry_night]

@@ -9,8 +9,8 @@ use impasto_trainer::{Preset, Request, TrainError};
 
 /// Learns a style: a painting and photos in, a style model out.
 ///
-/// Settings come from a preset, then from --config FILE.toml, then from flags. The resolved ones are saved beside
-/// the result and in every checkpoint.
+/// Settings come from a preset, then from --config FILE.toml, then from flags; --print-config shows what that makes, all
+/// defaults among it. The resolved ones are saved beside the result and in every checkpoint.
 #[derive(Debug, Parser)]
 // The last of repeated flags counts, so that a script's flags can be followed by one's own.
 #[command(name = "impasto-train", version, long_version = long_version())]
