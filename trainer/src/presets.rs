@@ -18,7 +18,7 @@ pub enum Preset {
     Gpu,
     /// A style of your own within 15 minutes on 2 CPU cores: width 16, one crop of 160² a step, VGG19.
     Cpu,
-    /// As Johnson et al. 2016: width 32, batches of 4 at 256², two passes over COCO's 118,287 photos.
+    /// In the size of Johnson et al. 2016: width 32, batches of 4 at 256², two passes over COCO's 118,287 photos.
     Full,
     /// Does it work at all? Under 3 minutes on 2 cores, no photos, no downloads.
     Smoke,
