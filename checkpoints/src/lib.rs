@@ -6,6 +6,16 @@
 //! ([`Device`]): both build on this crate and neither on the other.
 //!
 //! What it must not do: run a network, decode a picture, or depend on Burn.
+//!
+//! ```
+//! use impasto_checkpoints::{Dtype, StyleModel, shipped};
+//!
+//! let wave = shipped::load("wave")?; // a file: StyleModel::load("my.safetensors")
+//! assert_eq!(wave.architecture().parameter_count(), 424_899);
+//! let bytes = wave.to_dtype(Dtype::F32)?.to_bytes()?; // into a file: save("my.safetensors")
+//! assert_eq!(StyleModel::from_bytes(&bytes)?.metadata().name, "wave");
+//! # Ok::<(), impasto_checkpoints::CheckpointError>(())
+//! ```
 
 mod architecture;
 mod atomic;

@@ -1,9 +1,10 @@
 //! Paints pictures in a learned style, in a single pass.
 //!
 //! Duty of this room: the [`Stylizer`], its CPU [`engine`], what keeps painted video calm ([`smooth`]), pictures in
-//! and out ([`picture`], feature `pictures`), videos (`video`, feature `video`), the server (`serve`, feature
-//! `serve`), and the `impasto` command (feature `cli`). Without default features the crate is the lean library: style
-//! models, frames, the engine, smoothing, and nothing else.
+//! and out ([`picture`], feature `pictures`), strength, strokes and colours around the network ([`paint`], the same
+//! feature), videos (`video`, feature `video`), the server (`serve`, feature `serve`), and the `impasto` command
+//! (feature `cli`). Without default features the crate is the lean library: style models, frames, the engine,
+//! smoothing, and nothing else.
 //!
 //! What it must not do: train, or carry Burn in the default build (features `burn`, `cuda`, `wgpu` bring it).
 //!

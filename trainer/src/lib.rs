@@ -6,6 +6,28 @@
 //!
 //! What it must not do: decode photos itself (datasets), define networks or losses (runtime/burn), or name a
 //! concrete backend outside of [`backends`].
+//!
+//! What `impasto-train --style painting.jpg --dataset photos/ -o my.safetensors --preset cpu` does:
+//!
+//! ```no_run
+//! use burn::train::Interrupter;
+//! use impasto_trainer::config::Overrides;
+//! use impasto_trainer::report::Reporter;
+//! use impasto_trainer::{Job, Preset, Request, train};
+//!
+//! let flags = Overrides {
+//!     style: Some("painting.jpg".into()),
+//!     dataset: Some("photos".into()),
+//!     output: Some("my.safetensors".into()),
+//!     ..Overrides::default()
+//! };
+//! let request = Request { flags, ..Request::default() };
+//! let interrupter = Interrupter::new(); // a clone of it, kept by another thread, stops the run after its step
+//! let job = Job::prepare(&request, Preset::Cpu, "cpu", Reporter::new(false), interrupter)?;
+//! let outcome = train(&job)?;
+//! println!("{:?} after {:.0} s", outcome.ending, outcome.seconds);
+//! # Ok::<(), impasto_trainer::TrainError>(())
+//! ```
 
 pub mod backends;
 mod choices;
