@@ -10,10 +10,9 @@
 //! What `impasto-train --style painting.jpg --dataset photos/ -o my.safetensors --preset cpu` does:
 //!
 //! ```no_run
-//! use burn::train::Interrupter;
 //! use impasto_trainer::config::Overrides;
 //! use impasto_trainer::report::Reporter;
-//! use impasto_trainer::{Job, Preset, Request, train};
+//! use impasto_trainer::{Interrupter, Job, Preset, Request, train};
 //!
 //! let flags = Overrides {
 //!     style: Some("painting.jpg".into()),
@@ -43,6 +42,8 @@ mod resume;
 pub mod style_picture;
 
 pub use backends::train;
+/// Stops a run after its step.
+pub use burn::train::Interrupter;
 pub use error::TrainError;
 pub use job::{Job, Outcome, Request, StyleDistance};
 pub use presets::Preset;
