@@ -299,6 +299,13 @@ fn a_picture_the_camera_and_every_setting() {
     scene.browser.choose("#file", &note);
     scene.browser.wait("message.textContent.includes('not a picture')");
 
+    // A phone's that the server cannot read either: its reason is shown. (The browser logs the refusal.)
+    let half = std::fs::read(&phone).expect("read");
+    std::fs::write(&phone, &half[..half.len() / 2]).expect("written");
+    scene.browser.choose("#file", &phone);
+    scene.browser.wait("message.textContent.includes('did not take this picture: the picture: broken')");
+    scene.browser.errors.retain(|error| !error.contains("415"));
+
     // A link from another page, which many take for its picture.
     scene.browser.value(
         "(() => { const dropped = new DataTransfer(); dropped.setData('text/uri-list', 'https://example.org/a.jpg'); \

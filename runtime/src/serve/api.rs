@@ -73,7 +73,8 @@ async fn read(body: Body, limits: &Limits) -> Result<Vec<u8>, Refusal> {
     let mut bytes = Vec::new();
     // Time by what has arrived: a large photo may come over a slow line, and a caller who drips holds no place.
     let until = |arrived: usize| {
-        begun + limits.body_time + Duration::from_secs_f64(arrived as f64 / limits.body_rate as f64)
+        let seconds = arrived as f64 / limits.body_rate.max(1) as f64;
+        begun + limits.body_time + Duration::from_secs_f64(seconds)
     };
     while let Some(frame) = timeout_at(until(bytes.len()), body.frame()).await.map_err(|_| {
         Refusal::new(

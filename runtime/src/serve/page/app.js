@@ -51,7 +51,7 @@ async function decoded(file, name) {
     if (!/\.(heic|heif|hif)$/i.test(name)) throw error;
     say("Opening a phone's picture …");
     const answer = await fetch("/api/stylize?strength=0&format=jpeg&quality=95", { method: "POST", body: file });
-    if (!answer.ok) throw error;
+    if (!answer.ok) throw { told: `The server did not take this picture: ${(await answer.json()).error}.` };
     const jpeg = await answer.blob();
     return { bitmap: await createImageBitmap(jpeg), file: jpeg };
   }
@@ -62,8 +62,9 @@ async function openPicture(chosen, name) {
   let bitmap, file;
   try {
     ({ bitmap, file } = await decoded(chosen, name));
-  } catch {
-    if (asked === loading) say("This file is not a picture that the browser can read. JPEG, PNG, WebP, HEIC and GIF work.", "error");
+  } catch ({ told }) {
+    const words = told ?? "This file is not a picture that the browser can read. JPEG, PNG, WebP, HEIC and GIF work.";
+    if (asked === loading) say(words, "error");
     return;
   }
   if (asked !== loading) return;
